@@ -1,0 +1,33 @@
+# qvlm_test(<name> LIBRARY <target> SOURCES <files> [LEVELS] [LABELS <labels>])
+#
+# One test binary and one ctest entry. LEVELS adds one entry per CPU level, run with QVLM_CPU_LEVEL set;
+# a level this CPU lacks reports SKIPPED (exit code 77), as do tests that want QVLM_TEST_DATA and find none.
+include(GoogleTest)
+
+function(qvlm_test name)
+  cmake_parse_arguments(arg "LEVELS" "LIBRARY" "SOURCES;LABELS" ${ARGN})
+  add_executable(${name} ${arg_SOURCES})
+  target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/tests)
+  target_link_libraries(${name} PRIVATE ${arg_LIBRARY} qvlm_flags GTest::gmock GTest::gtest_main)
+  target_compile_definitions(${name} PRIVATE QVLM_TESTS_DIR="${PROJECT_SOURCE_DIR}/tests"
+                                             QVLM_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+  if(arg_LIBRARY STREQUAL "qvlm::qvlm")
+    target_link_libraries(${name} PRIVATE LibTorch::LibTorch)
+    target_precompile_headers(${name} REUSE_FROM qvlm)
+  endif()
+  set(levels "default")
+  if(arg_LEVELS)
+    set(levels scalar avx2 avx512vnni)
+  endif()
+  foreach(level IN LISTS levels)
+    set(entry ${name})
+    if(arg_LEVELS)
+      set(entry ${name}@${level})
+    endif()
+    add_test(NAME ${entry} COMMAND ${name})
+    set_tests_properties(${entry} PROPERTIES SKIP_RETURN_CODE 77 LABELS "${arg_LABELS}")
+    if(arg_LEVELS)
+      set_tests_properties(${entry} PROPERTIES ENVIRONMENT "QVLM_CPU_LEVEL=${level}")
+    endif()
+  endforeach()
+endfunction()

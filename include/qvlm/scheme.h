@@ -1,0 +1,36 @@
+// Schemes: how real numbers become integer codes. The recipe states them, the checkpoint declares them, the
+// quantizer and the kernels obey them, so all four share this one type.
+#pragma once
+
+#include <optional>
+
+namespace qvlm {
+
+enum class Granularity {
+  kTensor,   // one scale for the whole tensor
+  kChannel,  // weights: one scale per output channel
+  kGroup,    // weights: one scale per output channel and group_size neighbours along `in`
+  kToken,    // activations: one scale per token
+};
+
+// An affine quantizer: real = (code - zero_point) * scale, codes in [-2^(bits-1), 2^(bits-1) - 1].
+struct Scheme {
+  int bits = 8;           // 2..8
+  bool symmetric = true;  // zero_point is 0 and scale = absmax / ((2^bits - 1) / 2)
+  Granularity granularity = Granularity::kChannel;
+  int group_size = 0;  // only with kGroup: 32, 64 or 128
+  bool dynamic = false;  // activations: scales computed while running, nothing is stored
+  double clip_ratio = 1.0;  // the range is this share of the measured one, in (0, 1]
+
+  friend bool operator==(const Scheme&, const Scheme&) = default;
+};
+
+// What one linear gets. Without an activation scheme its inputs stay float (W4A16 and the like).
+struct LinearScheme {
+  Scheme weight;
+  std::optional<Scheme> activation;
+
+  friend bool operator==(const LinearScheme&, const LinearScheme&) = default;
+};
+
+}  // namespace qvlm

@@ -1,0 +1,1 @@
+"""Parts of the reference model's training: scenes, tasks, tokenizer, model."""

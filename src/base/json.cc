@@ -1,0 +1,214 @@
+#include "base/json.h"
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "base/error.h"
+#include "base/mapped_file.h"
+
+namespace qvlm {
+namespace {
+
+using Tree = nlohmann::ordered_json;
+
+const Tree& tree(const void* node) { return *static_cast<const Tree*>(node); }
+
+std::string child_path(const std::string& path, std::string_view key) {
+  return path.empty() ? std::string(key) : path + "." + std::string(key);
+}
+
+// Rejects duplicate keys, which nlohmann silently resolves to the last one.
+class DuplicateCheck {
+ public:
+  explicit DuplicateCheck(std::string_view source) : source_(source) {}
+  bool operator()(int, Tree::parse_event_t event, Tree& value) {
+    if (event == Tree::parse_event_t::object_start) keys_.emplace_back();
+    if (event == Tree::parse_event_t::object_end) keys_.pop_back();
+    if (event == Tree::parse_event_t::key) {
+      const auto& key = value.get_ref<const std::string&>();
+      require(keys_.back().insert(key).second, ErrorKind::kCorrupt, source_, ": duplicate key '", key, "'");
+    }
+    return true;
+  }
+
+ private:
+  std::string_view source_;
+  std::vector<std::set<std::string>> keys_;
+};
+
+}  // namespace
+
+struct Json::Document {
+  Tree tree;
+  std::string source;
+};
+
+Json::Json() : document_(std::make_shared<Document>()), node_(&document_->tree) {}
+Json::Json(std::shared_ptr<const Document> document, const void* node, std::string path)
+    : document_(std::move(document)), node_(node), path_(std::move(path)) {}
+
+Json::Json(bool value) : document_(new Document{value, {}}), node_(&document_->tree) {}
+Json::Json(int value) : document_(new Document{value, {}}), node_(&document_->tree) {}
+Json::Json(std::int64_t value) : document_(new Document{value, {}}), node_(&document_->tree) {}
+Json::Json(double value)
+    : document_(new Document{std::isfinite(value) ? Tree(value) : Tree(), {}}), node_(&document_->tree) {}
+Json::Json(const char* value) : Json(std::string_view(value)) {}
+Json::Json(std::string_view value) : document_(new Document{std::string(value), {}}), node_(&document_->tree) {}
+Json::Json(const std::string& value) : Json(std::string_view(value)) {}
+
+Json Json::object() {
+  auto document = std::shared_ptr<const Document>(new Document{Tree::object(), {}});
+  return Json(document, &document->tree, "");
+}
+
+Json Json::array() {
+  auto document = std::shared_ptr<const Document>(new Document{Tree::array(), {}});
+  return Json(document, &document->tree, "");
+}
+
+Json Json::parse(std::string_view text, std::string_view source) {
+  auto document = std::make_shared<Document>();
+  document->source = source;
+  try {
+    document->tree = Tree::parse(text.begin(), text.end(), DuplicateCheck(source));
+  } catch (const Tree::exception& error) {
+    fail(ErrorKind::kCorrupt, source, ": not valid JSON: ", error.what());
+  }
+  const void* root = &document->tree;
+  return Json(std::move(document), root, "");
+}
+
+Json Json::load(const std::filesystem::path& file) {
+  return parse(read_text_file(file), file.string());
+}
+
+bool Json::is_null() const { return tree(node_).is_null(); }
+bool Json::is_object() const { return tree(node_).is_object(); }
+bool Json::is_array() const { return tree(node_).is_array(); }
+bool Json::is_string() const { return tree(node_).is_string(); }
+bool Json::is_bool() const { return tree(node_).is_boolean(); }
+bool Json::is_int() const { return tree(node_).is_number_integer(); }
+bool Json::is_number() const { return tree(node_).is_number(); }
+
+std::size_t Json::size() const { return is_object() || is_array() ? tree(node_).size() : 0; }
+
+bool Json::contains(std::string_view key) const { return is_object() && tree(node_).contains(key); }
+
+std::vector<std::string> Json::keys() const {
+  std::vector<std::string> keys;
+  if (is_object()) {
+    for (const auto& [key, value] : tree(node_).items()) keys.push_back(key);
+  }
+  return keys;
+}
+
+std::string Json::where() const {
+  const std::string source = document_->source.empty() ? "JSON" : document_->source;
+  return path_.empty() ? source : source + ": " + path_;
+}
+
+Json Json::get(std::string_view key) const {
+  require(is_object(), ErrorKind::kCorrupt, where(), ": expected an object with the key '", key, "', got ",
+          tree(node_).type_name());
+  const auto found = tree(node_).find(key);
+  require(found != tree(node_).end(), ErrorKind::kNotFound, where(), ": the key '", key, "' is missing");
+  return Json(document_, &*found, child_path(path_, key));
+}
+
+Json Json::find(std::string_view key) const { return contains(key) ? get(key) : Json(); }
+
+Json Json::at(std::size_t index) const {
+  require(is_array() && index < size(), ErrorKind::kCorrupt, where(), ": expected an array of more than ", index,
+          " elements, got ", tree(node_).type_name(), " of ", size());
+  return Json(document_, &tree(node_)[index], path_ + "[" + std::to_string(index) + "]");
+}
+
+void Json::for_each(const std::function<void(const std::string&, const Json&)>& visit) const {
+  for (const auto& [key, value] : tree(node_).items()) visit(key, Json(document_, &value, child_path(path_, key)));
+}
+
+std::string Json::as_string() const {
+  require(is_string(), ErrorKind::kCorrupt, where(), ": expected a string, got ", tree(node_).type_name());
+  return tree(node_).get<std::string>();
+}
+
+std::int64_t Json::as_int() const {
+  const bool whole = is_number() && std::floor(tree(node_).get<double>()) == tree(node_).get<double>();
+  require(whole, ErrorKind::kCorrupt, where(), ": expected an integer, got ", tree(node_).dump());
+  return tree(node_).get<std::int64_t>();
+}
+
+double Json::as_double() const {
+  require(is_number(), ErrorKind::kCorrupt, where(), ": expected a number, got ", tree(node_).type_name());
+  return tree(node_).get<double>();
+}
+
+bool Json::as_bool() const {
+  require(is_bool(), ErrorKind::kCorrupt, where(), ": expected true or false, got ", tree(node_).type_name());
+  return tree(node_).get<bool>();
+}
+
+std::vector<std::int64_t> Json::as_ints() const {
+  require(is_array(), ErrorKind::kCorrupt, where(), ": expected an array, got ", tree(node_).type_name());
+  std::vector<std::int64_t> values;
+  for (std::size_t i = 0; i < size(); ++i) values.push_back(at(i).as_int());
+  return values;
+}
+
+std::vector<std::string> Json::as_strings() const {
+  require(is_array(), ErrorKind::kCorrupt, where(), ": expected an array, got ", tree(node_).type_name());
+  std::vector<std::string> values;
+  for (std::size_t i = 0; i < size(); ++i) values.push_back(at(i).as_string());
+  return values;
+}
+
+std::string Json::get_string(std::string_view key, std::string_view otherwise) const {
+  const Json value = find(key);
+  return value.is_null() ? std::string(otherwise) : value.as_string();
+}
+
+std::int64_t Json::get_int(std::string_view key, std::int64_t otherwise) const {
+  const Json value = find(key);
+  return value.is_null() ? otherwise : value.as_int();
+}
+
+double Json::get_double(std::string_view key, double otherwise) const {
+  const Json value = find(key);
+  return value.is_null() ? otherwise : value.as_double();
+}
+
+bool Json::get_bool(std::string_view key, bool otherwise) const {
+  const Json value = find(key);
+  return value.is_null() ? otherwise : value.as_bool();
+}
+
+void Json::own() {
+  if (document_.use_count() == 1 && node_ == &document_->tree) return;
+  document_ = std::shared_ptr<const Document>(new Document{tree(node_), document_->source});
+  node_ = &document_->tree;
+}
+
+// own() made the document ours alone, so casting its constness away is safe.
+void Json::set(std::string_view key, const Json& value) {
+  Tree copy = tree(value.node_);
+  own();
+  (*static_cast<Tree*>(const_cast<void*>(node_)))[std::string(key)] = std::move(copy);
+}
+
+void Json::erase(std::string_view key) {
+  own();
+  static_cast<Tree*>(const_cast<void*>(node_))->erase(std::string(key));
+}
+
+void Json::append(const Json& value) {
+  Tree copy = tree(value.node_);
+  own();
+  static_cast<Tree*>(const_cast<void*>(node_))->push_back(std::move(copy));
+}
+
+std::string Json::dump(int indent) const {
+  return tree(node_).dump(indent, ' ', false, Tree::error_handler_t::replace);
+}
+
+}  // namespace qvlm

@@ -1,0 +1,16 @@
+// Log lines to stderr. Library code logs only what a caller cannot get as a value (a fallback that was taken,
+// a tensor that was ignored); results and errors never go here.
+#pragma once
+
+#include <string>
+
+namespace qvlm {
+
+enum class LogLevel { kDebug, kInfo, kWarning, kOff };
+
+void set_log_level(LogLevel level);
+void log_debug(const std::string& message);
+void log_info(const std::string& message);
+void log_warning(const std::string& message);
+
+}  // namespace qvlm

@@ -1,0 +1,104 @@
+#include "base/mapped_file.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "base/error.h"
+
+namespace qvlm {
+namespace {
+
+// Opens for reading; the caller closes. Throws kNotFound for a missing file, kIo for any other refusal.
+int open_for_reading(const std::filesystem::path& file) {
+  const int descriptor = ::open(file.c_str(), O_RDONLY | O_CLOEXEC);
+  if (descriptor < 0) {
+    const int code = errno;
+    fail(code == ENOENT || code == ENOTDIR ? ErrorKind::kNotFound : ErrorKind::kIo, "cannot open ", file.string(),
+         ": ", std::strerror(code));
+  }
+  struct stat info = {};
+  if (::fstat(descriptor, &info) != 0 || !S_ISREG(info.st_mode)) {
+    ::close(descriptor);
+    fail(ErrorKind::kIo, "cannot read ", file.string(), ": it is not a regular file");
+  }
+  return descriptor;
+}
+
+void sync_folder(const std::filesystem::path& folder) {
+  const int descriptor = ::open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (descriptor < 0) return;
+  ::fsync(descriptor);
+  ::close(descriptor);
+}
+
+}  // namespace
+
+MappedFile::MappedFile(const std::filesystem::path& file) : path_(file) {
+  const int descriptor = open_for_reading(file);
+  struct stat info = {};
+  ::fstat(descriptor, &info);
+  size_ = static_cast<std::size_t>(info.st_size);
+  void* address = size_ == 0 ? nullptr : ::mmap(nullptr, size_, PROT_READ, MAP_SHARED, descriptor, 0);
+  const int code = errno;
+  ::close(descriptor);
+  require(address != MAP_FAILED, ErrorKind::kIo, "cannot map ", file.string(), ": ", std::strerror(code));
+  data_ = static_cast<const std::byte*>(address);
+}
+
+MappedFile::~MappedFile() {
+  if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
+}
+
+AtomicFile::AtomicFile(const std::filesystem::path& file) : path_(file), part_(file.string() + ".part") {
+  descriptor_ = ::open(part_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  if (descriptor_ < 0) fail_with_errno("cannot create");
+}
+
+AtomicFile::~AtomicFile() {
+  if (descriptor_ < 0) return;
+  ::close(descriptor_);
+  ::unlink(part_.c_str());
+}
+
+void AtomicFile::write(std::span<const std::byte> bytes) {
+  while (!bytes.empty()) {
+    const ssize_t written = ::write(descriptor_, bytes.data(), bytes.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) fail_with_errno("cannot write");
+    bytes = bytes.subspan(static_cast<std::size_t>(written));
+  }
+}
+
+void AtomicFile::write(std::string_view text) { write(std::as_bytes(std::span(text.data(), text.size()))); }
+
+void AtomicFile::commit() {
+  if (::fsync(descriptor_) != 0) fail_with_errno("cannot write");
+  if (::rename(part_.c_str(), path_.c_str()) != 0) fail_with_errno("cannot rename");
+  ::close(descriptor_);
+  descriptor_ = -1;
+  sync_folder(path_.parent_path());
+}
+
+void AtomicFile::fail_with_errno(const char* what) {
+  const int code = errno;
+  const char* advice = code == ENOSPC ? "; free some space and run again, nothing half-written was left" : "";
+  fail(ErrorKind::kIo, what, " ", path_.string(), ": ", std::strerror(code), advice);
+}
+
+std::string read_text_file(const std::filesystem::path& file) {
+  const MappedFile map(file);
+  return std::string(reinterpret_cast<const char*>(map.bytes().data()), map.bytes().size());
+}
+
+void write_text_file(const std::filesystem::path& file, std::string_view text) {
+  AtomicFile out(file);
+  out.write(text);
+  out.commit();
+}
+
+}  // namespace qvlm

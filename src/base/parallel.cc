@@ -1,0 +1,34 @@
+#include "base/parallel.h"
+
+#include <omp.h>
+
+#include <algorithm>
+#include <exception>
+
+namespace qvlm {
+
+void set_thread_count(int threads) { omp_set_num_threads(threads > 0 ? threads : omp_get_num_procs()); }
+
+int thread_count() { return omp_get_max_threads(); }
+
+void for_ranges(std::int64_t n, std::int64_t grain, const std::function<void(std::int64_t, std::int64_t)>& fn) {
+  const std::int64_t step = std::max<std::int64_t>(grain, 1);
+  const std::int64_t ranges = (n + step - 1) / step;
+  if (ranges <= 1 || thread_count() == 1 || omp_in_parallel()) {
+    if (n > 0) fn(0, n);
+    return;
+  }
+  std::exception_ptr first;
+#pragma omp parallel for schedule(dynamic, 1)
+  for (std::int64_t range = 0; range < ranges; ++range) {
+    try {
+      fn(range * step, std::min(n, (range + 1) * step));
+    } catch (...) {
+#pragma omp critical(qvlm_for_ranges)
+      if (!first) first = std::current_exception();
+    }
+  }
+  if (first) std::rethrow_exception(first);
+}
+
+}  // namespace qvlm
