@@ -29,13 +29,13 @@ struct PackedWeights {
   int bits = 8;                     // 8, or 4 (two codes a byte)
   std::int64_t out = 0, in = 0;
   std::int64_t group_size = 0;      // along `in`; 0: one scale per output channel
-  std::vector<std::uint8_t> codes;  // layout: docs/formats.md, "packed weights"
-  std::vector<float> scales;        // [out, groups]
-  std::vector<std::int32_t> sums;   // [out, groups], sum of codes: undoes the unsigned shift of activations
+  std::vector<std::uint8_t> codes;  // layout: docs/formats.md, "Packed weights"
+  std::vector<float> scales;        // [panels, groups, 64], see there
 };
 
-// codes: [out, in] in [-2^(bits-1), 2^(bits-1) - 1]; scales: [out, groups]. Codes of 5 to 7 bits are packed as 8.
-// Throws std::invalid_argument for sizes that do not fit.
+// codes: [out, in] in [-2^(bits-1), 2^(bits-1) - 1]; scales: [out, groups]. Codes of 2 and 3 bits are packed as 4,
+// those of 5 to 7 bits as 8. group_size: 0 or a multiple of 8; the last group of a row may be shorter. A group has
+// at most 131071 codes. Throws std::invalid_argument for sizes or codes that do not fit.
 PackedWeights pack_weights(std::span<const std::int8_t> codes, std::span<const float> scales, std::int64_t out,
                            std::int64_t in, int bits, std::int64_t group_size);
 
@@ -47,11 +47,14 @@ struct QuantizedRows {
 };
 
 // Quantizes each row by its own absolute maximum: scale = clip_ratio * absmax / ((2^bits - 1) / 2), codes rounded
-// half to even and clamped; an all-zero row gets scale 1. in: [rows, in] float32.
+// half to even and clamped; an all-zero row gets scale 1. A row with a NaN or an infinity gets scale NaN and codes 0,
+// so its outputs are NaN. values: [rows, in]; rows may be 0, in may not; 2 to 8 bits; 0 < clip_ratio <= 1. Throws
+// std::invalid_argument otherwise. The codes are value / scale, a true division, and are the same at every CPU level.
 void quantize_rows(const float* values, std::int64_t rows, std::int64_t in, int bits, float clip_ratio,
                    QuantizedRows& result);
 
 // out[m, n] for n in [begin, end); bias may be null; `stride` is the distance between rows of `out`.
+// Ranges that begin at a multiple of 64 cost least. Throws std::invalid_argument for sizes that do not fit.
 void matmul(const PackedWeights& weights, const QuantizedRows& activations, const float* bias, std::int64_t begin,
             std::int64_t end, float* out, std::int64_t stride);
 

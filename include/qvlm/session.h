@@ -1,0 +1,74 @@
+// Running a model: load a folder once, then ask questions about images.
+//
+//   qvlm::Session session = qvlm::Session::open("models/reference-llava");
+//   qvlm::Reply reply = session.generate({.text = "What colour is the circle?",
+//                                         .images = {qvlm::Image::load("scene.png")}});
+#pragma once
+
+#include <qvlm/image.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace qvlm {
+
+// How quantized linears compute. Linears that the checkpoint keeps in float are not affected.
+enum class Execution {
+  kPacked,     // integer kernels where there is one for the scheme, else kSimulated
+  kSimulated,  // float matmul on dequantized weights, activations rounded to their codes first
+  kFloat,      // float matmul on dequantized weights, activations untouched
+};
+
+struct SessionOptions {
+  Execution execution = Execution::kPacked;
+};
+
+struct Question {
+  std::string text;
+  std::vector<Image> images;
+};
+
+struct GenerateOptions {
+  std::int64_t max_new_tokens = 64;
+  double temperature = 0.0;     // 0: greedy
+  std::int64_t top_k = 0;       // 0: all tokens
+  double top_p = 1.0;
+  std::uint64_t seed = 0;       // same seed, same reply
+  std::vector<std::string> stop;  // generation ends before the first of these; also at the model's own end token
+};
+
+enum class StopReason { kEndToken, kStopText, kLength, kCallback };
+
+struct Reply {
+  std::string text;
+  std::vector<std::int32_t> ids;
+  std::int64_t prompt_tokens = 0;  // image positions included
+  StopReason stop_reason = StopReason::kLength;
+  double prefill_seconds = 0.0;
+  double decode_seconds = 0.0;
+};
+
+class Session {
+ public:
+  // Throws what the loaders throw: kNotFound, kCorrupt, kUnsupported, naming file and tensor.
+  static Session open(const std::filesystem::path& model, const SessionOptions& options = {});
+
+  // Answers one question. `on_text` gets each piece (whole UTF-8 characters) as it is decided; false stops.
+  // Throws kInvalidArgument when prompt and answer do not fit the model's positions. Safe to call from several
+  // threads at once: the weights are shared, everything else belongs to the call.
+  Reply generate(const Question& question,
+                 const GenerateOptions& options = {},
+                 const std::function<bool(std::string_view)>& on_text = {}) const;
+
+ private:
+  struct State;
+  explicit Session(std::shared_ptr<const State> state);
+  std::shared_ptr<const State> state_;
+};
+
+}  // namespace qvlm

@@ -1,0 +1,66 @@
+// Engine: a loaded model with its tokenizer and image processor. Sequence: one prompt being run on it, with its
+// KV cache. The public Session, the evaluator and the bench all stand on these two.
+#pragma once
+
+#include <qvlm/image.h>
+#include <qvlm/session.h>
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "io/hf_config.h"
+#include "model/vlm.h"
+#include "tensor/tensor.h"
+#include "text/chat_template.h"
+#include "text/tokenizer.h"
+
+namespace qvlm {
+
+// Immutable after load: any number of threads may share one.
+class Engine {
+ public:
+  static Engine load(const std::filesystem::path& model, Execution execution);
+
+  const Vlm& model() const { return model_; }
+  const Tokenizer& tokenizer() const { return tokenizer_; }
+  const GenerationConfig& generation() const { return generation_; }
+  std::int64_t checkpoint_bytes() const { return checkpoint_bytes_; }
+
+  // Ids of a rendered prompt, each "<image>" expanded to as many image positions as the tower yields.
+  std::vector<std::int32_t> encode_prompt(const std::vector<Turn>& turns) const;
+  // Tower and projector: [image_tokens, hidden].
+  at::Tensor encode_image(const Image& image) const;
+  bool is_end_token(std::int32_t id) const;
+
+ private:
+  Engine(Vlm model, Tokenizer tokenizer) : model_(std::move(model)), tokenizer_(std::move(tokenizer)) {}
+
+  Vlm model_;
+  Tokenizer tokenizer_;
+  ProcessorConfig processor_;
+  GenerationConfig generation_;
+  std::int64_t checkpoint_bytes_ = 0;
+};
+
+class Sequence {
+ public:
+  // `capacity`: most positions the sequence may reach; kInvalidArgument if the model has fewer.
+  Sequence(const Engine& engine, std::int64_t capacity);
+
+  // Runs the prompt, whose image positions take `images` in order ([image_tokens, hidden] each). What it shares at
+  // the front with the previous prompt (same ids, same images) is kept, not run again.
+  // Returns the logits of every newly run position: [tokens, vocab].
+  at::Tensor prefill(const std::vector<std::int32_t>& ids, const std::vector<at::Tensor>& images);
+  // Appends one token; returns its logits: [vocab].
+  at::Tensor step(std::int32_t id);
+
+ private:
+  const Engine& engine_;
+  KvCache cache_;
+  std::vector<std::int32_t> ids_;
+  std::vector<at::Tensor> images_;
+};
+
+}  // namespace qvlm
