@@ -140,7 +140,7 @@ def ask_color(rng, shapes):
     if not unique:
         return None
     s = pick(rng, unique)
-    return Question(f"what color is the {s.kind}?", s.color, "color")
+    return Question(f"what color is the {s.kind}?", s.color, "colour")
 
 
 def ask_shape(rng, shapes):
@@ -214,7 +214,7 @@ NEGATIVE = (
 
 def single_question(rng, color, kind, type):
     """One easy-VQA style question about the only shape of a picture."""
-    if type == "color":
+    if type == "colour":
         return Question(pick(rng, WHAT_COLOR).format(kind=kind), color, type)
     if type == "shape":
         return Question(pick(rng, WHAT_SHAPE).format(color=color), kind, type)
