@@ -1,0 +1,30 @@
+// Access to the kernels of a given level, for tests that compare levels. Everybody else calls the
+// functions of qvlm/kernels.h, which use the level of cpu_level().
+#pragma once
+
+#include "kernels/kernel_table.h"
+#include "qvlm/kernels.h"
+
+namespace qvlm::kernels {
+
+// The kernels of a level that this CPU has.
+const KernelTable& kernel_table(CpuLevel level);
+
+void quantize_rows_with(const KernelTable& table,
+                        const float* values,
+                        std::int64_t rows,
+                        std::int64_t in,
+                        int bits,
+                        float clip_ratio,
+                        QuantizedRows& result);
+
+void matmul_with(const KernelTable& table,
+                 const PackedWeights& weights,
+                 const QuantizedRows& activations,
+                 const float* bias,
+                 std::int64_t begin,
+                 std::int64_t end,
+                 float* out,
+                 std::int64_t stride);
+
+}  // namespace qvlm::kernels
