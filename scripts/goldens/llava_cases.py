@@ -95,8 +95,8 @@ def v4_rope(theta, scaling):
 def partial(config):
     """Only what differs from the class defaults, as hub configs of LLaVA-1.5 have it; the tie is
     declared by the text model alone."""
-    keep_text = ("model_type", "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers",
-                 "num_attention_heads", "tie_word_embeddings")
+    keep_text = ("model_type", "vocab_size", "hidden_size", "intermediate_size",
+                 "num_hidden_layers", "num_attention_heads", "tie_word_embeddings")
     keep_vision = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
                    "image_size", "patch_size")
     return {
@@ -115,15 +115,15 @@ CASES = (
     Case("hub_default", "hub layout, separate head, default selection of layer -2, v5 rope",
          seed=11, text=text(hidden_size=64, intermediate_size=64), vision=vision(),
          top={"vision_feature_layer": -2}),
-    Case("runtime_gqa", "runtime layout with vision_model level, grouped queries, full selection of "
-         "layer -1, v4 linear rope, exact gelu tower, nested processor_config.json",
+    Case("runtime_gqa", "runtime layout with vision_model level, grouped queries, full selection "
+         "of layer -1, v4 linear rope, exact gelu tower, nested processor_config.json",
          seed=12, text=text(num_key_value_heads=2), layout="runtime", nested_processor=True,
          vision=vision(hidden_act="gelu", image_size=42, num_hidden_layers=2),
          top={"vision_feature_layer": -1, "vision_feature_select_strategy": "full"},
          rewrite=v4_rope(10000.0, {"type": "linear", "factor": 2.0})),
-    Case("newest_tied", "newest layout without vision_model level, tied head, layers [-2, -1] joined, "
-         "v5 llama3 rope, tanh gelu tower, patches of 7",
-         seed=13, text=text(rope_parameters=LLAMA3 | {"rope_theta": 20000.0},
+    Case("newest_tied", "newest layout without vision_model level, tied head, layers [-2, -1] "
+         "joined, v5 llama3 rope, tanh gelu tower, patches of 7",
+         seed=23, text=text(rope_parameters=LLAMA3 | {"rope_theta": 20000.0},
                             tie_word_embeddings=True),
          vision=vision(hidden_act="gelu_pytorch_tanh", patch_size=7), layout="newest",
          top={"vision_feature_layer": [-2, -1], "tie_word_embeddings": True}),
@@ -138,15 +138,15 @@ CASES = (
                                        num_key_value_heads=1, rms_norm_eps=1e-3),
          vision=vision(layer_norm_eps=1e-3, image_size=35, patch_size=7),
          top={"multimodal_projector_bias": False, "projector_hidden_act": "gelu_pytorch_tanh"}),
-    Case("partial_tied", "sub-configs that leave out what equals the class defaults, tie declared in "
-         "text_config only, language_model.layers names, three decoder layers, layer 1",
+    Case("partial_tied", "sub-configs that leave out what equals the class defaults, tie declared "
+         "in text_config only, language_model.layers names, three decoder layers, layer 1",
          seed=16, text=text(num_hidden_layers=3, tie_word_embeddings=True, rms_norm_eps=1e-6,
                             max_position_embeddings=2048),
          vision=vision(projection_dim=512), layout="short", rewrite=partial,
          top={"vision_feature_layer": 1, "tie_word_embeddings": True}),
     Case("full_two_layers", "layout of a default save in 5.23, full selection of layers [1, -1] "
          "joined, v5 linear rope, quick_gelu tower, nested processor_config.json",
-         seed=17, text=text(rope_parameters={"rope_type": "linear", "factor": 4.0,
+         seed=27, text=text(rope_parameters={"rope_type": "linear", "factor": 4.0,
                                              "rope_theta": 10000.0}, num_key_value_heads=2),
          vision=vision(image_size=21, patch_size=7), layout="saved5", nested_processor=True,
          top={"vision_feature_layer": [1, -1], "vision_feature_select_strategy": "full"}),
