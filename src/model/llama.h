@@ -1,0 +1,55 @@
+// The Llama decoder: pre-norm layers of grouped-query attention with rotary positions and a gated MLP.
+#pragma once
+
+#include <vector>
+
+#include "io/hf_config.h"
+#include "model/kv_cache.h"
+#include "model/rope.h"
+#include "model/weight_source.h"
+
+namespace qvlm {
+
+class DecoderLayer {
+ public:
+  DecoderLayer(const Weights& layer, const TextConfig& config);
+  // x: [tokens, hidden], the tokens behind cache.length(); keys and values go to layer `index` of the cache.
+  at::Tensor forward(const at::Tensor& x, const RopeAngles& angles, KvCache& cache, std::int64_t index) const;
+
+ private:
+  at::Tensor attend(const at::Tensor& x, const RopeAngles& angles, KvCache& cache, std::int64_t index) const;
+
+  TextConfig config_;
+  at::Tensor input_norm_, post_attention_norm_;
+  Linear q_, k_, v_, o_, gate_, up_, down_;
+};
+
+// Final norm and output projection.
+class Head {
+ public:
+  // `root`: the weights of the whole model, since a tied head is the decoder's embedding table.
+  Head(const Weights& root, const ModelConfig& config);
+  at::Tensor forward(const at::Tensor& x) const;  // [tokens, hidden] -> logits [tokens, vocab]
+
+ private:
+  double eps_;
+  at::Tensor norm_;
+  Linear projection_;
+};
+
+class Decoder {
+ public:
+  Decoder(const Weights& root, const ModelConfig& config);
+
+  at::Tensor embed(const std::vector<std::int32_t>& ids) const;  // [tokens, hidden]
+  // Runs the tokens behind those in the cache: [tokens, hidden] -> logits [tokens, vocab].
+  at::Tensor forward(const at::Tensor& x, KvCache& cache) const;
+
+ private:
+  at::Tensor embedding_;  // [vocab, hidden]
+  Rope rope_;
+  std::vector<DecoderLayer> layers_;
+  Head head_;
+};
+
+}  // namespace qvlm

@@ -1,0 +1,93 @@
+#include "model/vit.h"
+
+#include <algorithm>
+
+#include "model/functional.h"
+#include "tensor/shape.h"
+
+namespace qvlm {
+namespace {
+
+// vision_feature_layer counts from the end when negative; there is one more hidden state than layers.
+std::int64_t state_index(std::int64_t feature_layer, const ModelConfig& config) {
+  return feature_layer >= 0 ? feature_layer : config.vision.layers + 1 + feature_layer;
+}
+
+}  // namespace
+
+VisionEmbedding::VisionEmbedding(const Weights& tower, const VisionConfig& config) : config_(config) {
+  const std::int64_t hidden = config.hidden_size, patch = config.patch_size;
+  const Weights embeddings = tower.scope("embeddings");
+  class_token_ = embeddings.get("class_embedding", {hidden}).unsqueeze(0);
+  patch_ = embeddings.get("patch_embedding.weight", {hidden, 3, patch, patch});
+  positions_ = embeddings.get("position_embedding.weight", {1 + config.patches(), hidden});
+  norm_weight_ = tower.get("pre_layrnorm.weight", {hidden});  // the misspelling is CLIP's
+  norm_bias_ = tower.get("pre_layrnorm.bias", {hidden});
+}
+
+at::Tensor VisionEmbedding::forward(const at::Tensor& pixels) const {
+  require_shape(pixels, "pixels", {3, config_.image_size, config_.image_size});
+  const at::Tensor grid = at::conv2d(pixels.unsqueeze(0), patch_, {}, config_.patch_size);
+  const at::Tensor patches = grid.flatten(2).squeeze(0).transpose(0, 1);  // [patches, hidden]
+  const at::Tensor x = at::cat({class_token_, patches}) + positions_;
+  return at::layer_norm(x, {config_.hidden_size}, norm_weight_, norm_bias_, config_.layer_norm_eps);
+}
+
+VisionLayer::VisionLayer(const Weights& layer, const VisionConfig& config)
+    : config_(config),
+      norm1_weight_(layer.get("layer_norm1.weight", {config.hidden_size})),
+      norm1_bias_(layer.get("layer_norm1.bias", {config.hidden_size})),
+      norm2_weight_(layer.get("layer_norm2.weight", {config.hidden_size})),
+      norm2_bias_(layer.get("layer_norm2.bias", {config.hidden_size})),
+      q_(layer.linear("self_attn.q_proj", config.hidden_size, config.hidden_size, true)),
+      k_(layer.linear("self_attn.k_proj", config.hidden_size, config.hidden_size, true)),
+      v_(layer.linear("self_attn.v_proj", config.hidden_size, config.hidden_size, true)),
+      out_(layer.linear("self_attn.out_proj", config.hidden_size, config.hidden_size, true)),
+      fc1_(layer.linear("mlp.fc1", config.hidden_size, config.intermediate_size, true)),
+      fc2_(layer.linear("mlp.fc2", config.intermediate_size, config.hidden_size, true)) {}
+
+at::Tensor VisionLayer::attend(const at::Tensor& x) const {
+  const auto heads = [&](const at::Tensor& projected) {
+    return projected.reshape({x.size(0), config_.heads, -1}).transpose(0, 1);  // [heads, tokens, head_dim]
+  };
+  const at::Tensor mixed =
+      attention(heads(q_.forward(x)), heads(k_.forward(x)), heads(v_.forward(x)), /*causal=*/false);
+  return out_.forward(mixed);
+}
+
+at::Tensor VisionLayer::forward(const at::Tensor& x) const {
+  const double eps = config_.layer_norm_eps;
+  const at::Tensor middle = x + attend(at::layer_norm(x, {config_.hidden_size}, norm1_weight_, norm1_bias_, eps));
+  const at::Tensor normed = at::layer_norm(middle, {config_.hidden_size}, norm2_weight_, norm2_bias_, eps);
+  return middle + fc2_.forward(activate(fc1_.forward(normed), config_.activation));
+}
+
+std::int64_t needed_vision_layers(const ModelConfig& config) {
+  std::int64_t needed = 0;
+  for (const std::int64_t layer : config.vision_feature_layers) needed = std::max(needed, state_index(layer, config));
+  return needed;
+}
+
+at::Tensor select_features(const std::vector<at::Tensor>& states, const ModelConfig& config) {
+  std::vector<at::Tensor> selected;
+  for (const std::int64_t layer : config.vision_feature_layers) {
+    const at::Tensor& state = states[static_cast<std::size_t>(state_index(layer, config))];
+    selected.push_back(config.feature_selection == FeatureSelection::kDefault ? state.slice(0, 1) : state);
+  }
+  return at::cat(selected, -1);
+}
+
+VisionTower::VisionTower(const Weights& tower, const ModelConfig& config)
+    : config_(config), embedding_(tower, config.vision) {
+  for (std::int64_t i = 0; i < needed_vision_layers(config); ++i) {
+    layers_.emplace_back(tower.scope("encoder.layers." + std::to_string(i)), config.vision);
+  }
+}
+
+at::Tensor VisionTower::forward(const at::Tensor& pixels) const {
+  std::vector<at::Tensor> states = {embedding_.forward(pixels)};
+  for (const VisionLayer& layer : layers_) states.push_back(layer.forward(states.back()));
+  return select_features(states, config_);
+}
+
+}  // namespace qvlm

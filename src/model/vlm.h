@@ -1,0 +1,41 @@
+// The vision-language model: vision tower -> projector -> decoder, and where image tokens go.
+#pragma once
+
+#include <vector>
+
+#include "io/hf_config.h"
+#include "model/llama.h"
+#include "model/projector.h"
+#include "model/vit.h"
+
+namespace qvlm {
+
+// Immutable after loading; any number of threads may run it, each with its own KvCache.
+class Vlm {
+ public:
+  static Vlm load(const Checkpoint& checkpoint, Execution execution);
+
+  const ModelConfig& config() const { return config_; }
+
+  // pixels: [3, image_size, image_size] -> [image_tokens, hidden].
+  at::Tensor encode_image(const at::Tensor& pixels) const;
+  // Embeddings [tokens, hidden] of ids; each run of image ids takes the rows of the next image.
+  // Throws kInvalidArgument when the number of image positions and image rows differ.
+  at::Tensor embed(const std::vector<std::int32_t>& ids, const std::vector<at::Tensor>& images) const;
+  // Logits [tokens, vocab] of the tokens behind those in the cache.
+  at::Tensor forward(const at::Tensor& embeddings, KvCache& cache) const { return decoder_.forward(embeddings, cache); }
+
+ private:
+  Vlm(const Weights& root, const ModelConfig& config);
+
+  ModelConfig config_;
+  VisionTower tower_;
+  Projector projector_;
+  Decoder decoder_;
+};
+
+// Puts the rows of the images where `ids` has the image token; embeddings: [tokens, hidden], changed in place.
+void place_image_tokens(at::Tensor& embeddings, const std::vector<std::int32_t>& ids,
+                        const std::vector<at::Tensor>& images, std::int64_t image_token_id);
+
+}  // namespace qvlm

@@ -1,0 +1,54 @@
+#include "model/weight_source.h"
+
+#include "base/error.h"
+#include "tensor/file_tensor.h"
+
+namespace qvlm {
+namespace {
+
+void require_same_shape(const TensorView& view, c10::IntArrayRef shape) {
+  if (c10::IntArrayRef(view.shape) == shape) return;
+  fail(ErrorKind::kCorrupt, view.describe(), ": config.json asks for shape ", shape);
+}
+
+}  // namespace
+
+Weights::Weights(Checkpoint checkpoint, Execution execution) {
+  std::optional<QuantizationConfig> quantization = QuantizationConfig::load(checkpoint);
+  source_ = std::make_shared<Source>(Source{std::move(checkpoint), std::move(quantization), execution});
+}
+
+Weights Weights::scope(std::string_view name) const {
+  Weights inner = *this;
+  inner.prefix_ += std::string(name) + ".";
+  return inner;
+}
+
+bool Weights::contains(std::string_view name) const {
+  return source_->checkpoint.find_tensor(full_name(name)).has_value();
+}
+
+at::Tensor Weights::get(std::string_view name, c10::IntArrayRef shape) const {
+  const TensorView view = source_->checkpoint.get_tensor(full_name(name));
+  require_same_shape(view, shape);
+  at::Tensor tensor = to_float32(view);
+  require(tensor.isfinite().all().item<bool>(), ErrorKind::kCorrupt, source_->checkpoint.folder().string(), ": ",
+          view.describe(), " holds NaN or infinity");
+  return tensor;
+}
+
+Linear Weights::linear(std::string_view name, std::int64_t in, std::int64_t out, bool bias) const {
+  const Weights inner = scope(name);
+  const at::Tensor bias_values = bias ? inner.get("bias", {out}) : at::Tensor();
+  const std::string ours = full_name(name);
+  std::optional<LinearScheme> scheme;
+  if (source_->quantization) scheme = source_->quantization->find(ours);
+  if (!scheme) return Linear(inner.get("weight", {out, in}), bias_values);
+
+  const QuantizedWeight weight = load_quantized_weight(source_->checkpoint, ours, scheme->weight);
+  require(weight.out == out && weight.in == in, ErrorKind::kCorrupt, ours, ": quantized weight is [", weight.out, ", ",
+          weight.in, "], config.json asks for [", out, ", ", in, "]");
+  return Linear(to_quantized_tensor(weight), bias_values, scheme->activation, source_->execution);
+}
+
+}  // namespace qvlm
