@@ -1,4 +1,10 @@
 // Judging a model on a data set, and comparing two such judgements item by item.
+//
+//   qvlm::Report reference = qvlm::evaluate("models/reference-llava", "data/easy-vqa-test");
+//   qvlm::Report result = qvlm::evaluate("w4a8", "data/easy-vqa-test");
+//   double p = qvlm::compare(result, reference).mcnemar_p;
+//
+// Data layout, protocols and formulas: docs/evaluation.md.
 #pragma once
 
 #include <qvlm/quantize.h>
@@ -8,6 +14,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace qvlm {
@@ -17,9 +24,11 @@ struct ItemResult {
   std::string id;
   std::string category;
   std::string answer;      // the data set's
-  std::string prediction;  // the model's, as generated
+  std::string prediction;  // the model's, as generated, without surrounding blanks
   bool correct = false;
-  double margin = 0.0;  // logit of the right answer's first token minus the best other option's
+  // Logit of the right answer's first token minus that of the best other option; nothing when the
+  // item has no other option with another first token.
+  std::optional<double> margin;
 };
 
 // A share with its 95 % Wilson score interval.
@@ -32,17 +41,22 @@ struct Report {
   std::string model;      // folder
   std::string execution;  // "packed", "simulated", "float"
   std::string data;       // folder
-  std::vector<ItemResult> items;
+  std::string protocol;   // how answers were scored: "exact", "sqa-lmms"
+  std::int64_t max_new_tokens = 0;
+  std::vector<ItemResult> items;  // in the data set's order
   std::int64_t checkpoint_bytes = 0;
   double load_seconds = 0.0;
-  double seconds = 0.0;  // running the items
+  double seconds = 0.0;                // running the items
   std::int64_t peak_memory_bytes = 0;  // of the process, highest resident set
-  std::string logits_file;  // float32 [items, vocab]: logits at the first answer position; beside the report
+  // Safetensors file with "logits", float32 [items, vocab]: at the first answer position. May be
+  // empty.
+  std::filesystem::path logits_file;
 
   Share accuracy() const;
   std::vector<std::pair<std::string, Share>> accuracy_by_category() const;  // in name order
 
-  // JSON; the logits file is found beside it. Throw kNotFound, kCorrupt, kIo.
+  // JSON. A logits file below the report's folder is remembered relative to it, so that the two can
+  // move together. Throw kNotFound, kCorrupt, kIo.
   static Report load(const std::filesystem::path& file);
   void save(const std::filesystem::path& file) const;
 };
@@ -54,7 +68,10 @@ struct EvaluateOptions {
   std::filesystem::path logits_file;  // empty: logits are not kept
 };
 
-// Runs the questions of a data folder (data.jsonl, see docs/evaluation.md) greedily, images in parallel.
+// Runs the questions of a data folder greedily, several images at once; results do not depend on
+// the number of threads. `progress` may be called from any thread, one call at a time; what it
+// throws ends the run. Throws what reading data, images and model throws, before the model is
+// loaded where it can.
 Report evaluate(const std::filesystem::path& model,
                 const std::filesystem::path& data,
                 const EvaluateOptions& options = {},
@@ -62,18 +79,21 @@ Report evaluate(const std::filesystem::path& model,
 
 // How `result` differs from `reference` on the same items.
 struct Comparison {
-  Share agreement;                // same prediction
-  std::int64_t lost = 0;          // right in the reference, wrong here
-  std::int64_t won = 0;           // wrong in the reference, right here
-  double mcnemar_p = 1.0;         // exact two-sided
-  std::optional<double> kl_mean;  // KL(reference || result) of the answer logits, natural logarithm; nothing
-  std::optional<double> kl_median;        // when one side has no logits
+  Share agreement;         // same prediction
+  std::int64_t lost = 0;   // right in the reference, wrong here
+  std::int64_t won = 0;    // wrong in the reference, right here
+  double mcnemar_p = 1.0;  // exact, two-sided
+  // KL(reference || result) at the first answer position, natural logarithm; nothing when one side
+  // kept no logits or the vocabularies differ in size.
+  std::optional<double> kl_mean;
+  std::optional<double> kl_median;
   std::optional<double> kl_trimmed_mean;  // without the highest 1 %
-  double margin_change = 0.0;     // mean of result's margin minus reference's
+  // Mean of result's margin minus reference's, over the items that have both.
+  std::optional<double> margin_change;
 };
 
-// Throws kInvalidArgument when the two did not run the same items.
-Comparison compare(const Report& result, const std::filesystem::path& result_folder, const Report& reference,
-                   const std::filesystem::path& reference_folder);
+// Throws kInvalidArgument when the two did not run the same items, kNotFound or kCorrupt when a
+// logits file that a report names cannot be read.
+Comparison compare(const Report& result, const Report& reference);
 
 }  // namespace qvlm

@@ -1,0 +1,11 @@
+// All of qvlm in one include. The packed kernels alone (qvlm/kernels.h) need none of the rest.
+#pragma once
+
+#include <qvlm/error.h>
+#include <qvlm/evaluate.h>
+#include <qvlm/image.h>
+#include <qvlm/kernels.h>
+#include <qvlm/quantize.h>
+#include <qvlm/recipe.h>
+#include <qvlm/scheme.h>
+#include <qvlm/session.h>

@@ -1,0 +1,85 @@
+// compare(): two reports of the same items, paired by id.
+#include <map>
+#include <span>
+
+#include "base/error.h"
+#include "eval/logits_file.h"
+#include "eval/metrics.h"
+#include "eval/protocol.h"
+
+namespace qvlm {
+namespace {
+
+// For every item of `result` the index of the same item in `reference`.
+std::vector<std::size_t> pair_items(const Report& result, const Report& reference) {
+  require(result.items.size() == reference.items.size(), ErrorKind::kInvalidArgument,
+          "the reports did not run the same items: ", result.items.size(), " (", result.model,
+          ") against ", reference.items.size(), " (", reference.model, ")");
+  std::map<std::string, std::size_t> places;
+  for (std::size_t i = 0; i < reference.items.size(); ++i)
+    places.emplace(reference.items[i].id, i);
+  std::vector<std::size_t> partners;
+  for (const ItemResult& item : result.items) {
+    const auto found = places.find(item.id);
+    require(found != places.end(), ErrorKind::kInvalidArgument,
+            "the reports did not run the same items: '", item.id, "' (", result.model,
+            ") is not in the reference (", reference.model, ")");
+    require(reference.items[found->second].answer == item.answer, ErrorKind::kInvalidArgument,
+            "the reports did not run the same items: the answer of '", item.id, "' is '",
+            item.answer, "' (", result.model, ") and '", reference.items[found->second].answer,
+            "' (", reference.model, ")");
+    partners.push_back(found->second);
+  }
+  return partners;
+}
+
+void check_rows(const LogitsFile& logits, const Report& report) {
+  require(logits.rows() == static_cast<std::int64_t>(report.items.size()), ErrorKind::kCorrupt,
+          report.logits_file.string(), ": expected ", report.items.size(),
+          " rows, one an item, got ", logits.rows());
+}
+
+void compare_logits(const Report& result,
+                    const Report& reference,
+                    const std::vector<std::size_t>& partners,
+                    Comparison& comparison) {
+  if (result.logits_file.empty() || reference.logits_file.empty() || partners.empty()) return;
+  const LogitsFile logits(result.logits_file);
+  const LogitsFile reference_logits(reference.logits_file);
+  check_rows(logits, result);
+  check_rows(reference_logits, reference);
+  if (logits.vocab() != reference_logits.vocab() || logits.vocab() == 0) return;
+  std::vector<double> divergences;
+  for (std::size_t i = 0; i < partners.size(); ++i) {
+    divergences.push_back(
+        kl_divergence(reference_logits.row(static_cast<std::int64_t>(partners[i])),
+                      logits.row(static_cast<std::int64_t>(i))));
+  }
+  comparison.kl_mean = mean(divergences);
+  comparison.kl_median = median(divergences);
+  comparison.kl_trimmed_mean = upper_trimmed_mean(divergences, 0.01);
+}
+
+}  // namespace
+
+Comparison compare(const Report& result, const Report& reference) {
+  const std::vector<std::size_t> partners = pair_items(result, reference);
+  Comparison comparison;
+  std::int64_t same = 0;
+  std::vector<double> changes;
+  for (std::size_t i = 0; i < partners.size(); ++i) {
+    const ItemResult& after = result.items[i];
+    const ItemResult& before = reference.items[partners[i]];
+    same += normalize_answer(after.prediction) == normalize_answer(before.prediction) ? 1 : 0;
+    comparison.lost += before.correct && !after.correct ? 1 : 0;
+    comparison.won += !before.correct && after.correct ? 1 : 0;
+    if (before.margin && after.margin) changes.push_back(*after.margin - *before.margin);
+  }
+  comparison.agreement = make_share(same, static_cast<std::int64_t>(partners.size()));
+  comparison.mcnemar_p = mcnemar_p(comparison.lost, comparison.won);
+  if (!changes.empty()) comparison.margin_change = mean(changes);
+  compare_logits(result, reference, partners, comparison);
+  return comparison;
+}
+
+}  // namespace qvlm

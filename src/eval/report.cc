@@ -1,0 +1,136 @@
+// Report: counting, and its JSON form.
+#include <map>
+#include <set>
+#include <string_view>
+
+#include "base/error.h"
+#include "base/json.h"
+#include "base/mapped_file.h"
+#include "eval/metrics.h"
+
+namespace qvlm {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::string_view kFormat = "qvlm-report-1";
+
+Json to_json(const Share& share) {
+  Json json = Json::object();
+  json.set("count", share.count);
+  json.set("total", share.total);
+  json.set("value", share.value);
+  json.set("low", share.low);
+  json.set("high", share.high);
+  return json;
+}
+
+Json to_json(const ItemResult& item) {
+  Json json = Json::object();
+  json.set("id", item.id);
+  json.set("category", item.category);
+  json.set("answer", item.answer);
+  json.set("prediction", item.prediction);
+  json.set("correct", item.correct);
+  json.set("margin", item.margin ? Json(*item.margin) : Json());
+  return json;
+}
+
+ItemResult read_item(const Json& json) {
+  ItemResult item;
+  item.id = json.get_string("id");
+  item.category = json.get_string("category", "");
+  item.answer = json.get_string("answer");
+  item.prediction = json.get_string("prediction");
+  item.correct = json.get_bool("correct");
+  const Json margin = json.find("margin");
+  if (!margin.is_null()) item.margin = margin.as_double();
+  return item;
+}
+
+// `path` as seen from the report's folder, if it lies below it; else as an absolute path.
+fs::path seen_from(const fs::path& path, const fs::path& folder) {
+  if (path.empty()) return {};
+  const fs::path relative = fs::absolute(path).lexically_normal().lexically_relative(
+      fs::absolute(folder / "x").lexically_normal().parent_path());
+  const bool below = !relative.empty() && *relative.begin() != "..";
+  return below ? relative : fs::absolute(path).lexically_normal();
+}
+
+}  // namespace
+
+Share Report::accuracy() const {
+  std::int64_t right = 0;
+  for (const ItemResult& item : items)
+    right += item.correct ? 1 : 0;
+  return make_share(right, static_cast<std::int64_t>(items.size()));
+}
+
+std::vector<std::pair<std::string, Share>> Report::accuracy_by_category() const {
+  std::map<std::string, std::pair<std::int64_t, std::int64_t>> counts;  // right, all
+  for (const ItemResult& item : items) {
+    auto& [right, all] = counts[item.category];
+    right += item.correct ? 1 : 0;
+    all += 1;
+  }
+  std::vector<std::pair<std::string, Share>> shares;
+  for (const auto& [category, count] : counts) {
+    shares.emplace_back(category, make_share(count.first, count.second));
+  }
+  return shares;
+}
+
+Report Report::load(const fs::path& file) {
+  const Json json = Json::load(file);
+  const std::string format = json.get_string("format");
+  require(format == kFormat, ErrorKind::kCorrupt, json.where(), ": format: expected ", kFormat,
+          ", got ", format);
+  Report report;
+  report.model = json.get_string("model");
+  report.execution = json.get_string("execution");
+  report.data = json.get_string("data");
+  report.protocol = json.get_string("protocol");
+  report.max_new_tokens = json.get_int("max_new_tokens");
+  report.checkpoint_bytes = json.get_int("checkpoint_bytes");
+  report.load_seconds = json.get_double("load_seconds");
+  report.seconds = json.get_double("seconds");
+  report.peak_memory_bytes = json.get_int("peak_memory_bytes");
+  const std::string logits = json.get_string("logits_file", "");
+  if (!logits.empty()) report.logits_file = file.parent_path() / logits;
+  const Json items = json.get("items");
+  std::set<std::string> ids;
+  for (std::size_t i = 0; i < items.size(); ++i) {
+    report.items.push_back(read_item(items.at(i)));
+    const std::string& id = report.items.back().id;
+    require(ids.insert(id).second, ErrorKind::kCorrupt, items.at(i).where(), ": the id '", id,
+            "' was there before");
+  }
+  return report;
+}
+
+void Report::save(const fs::path& file) const {
+  Json json = Json::object();
+  json.set("format", kFormat);
+  json.set("model", model);
+  json.set("execution", execution);
+  json.set("data", data);
+  json.set("protocol", protocol);
+  json.set("max_new_tokens", max_new_tokens);
+  json.set("accuracy", to_json(accuracy()));
+  Json categories = Json::object();
+  for (const auto& [category, share] : accuracy_by_category())
+    categories.set(category, to_json(share));
+  json.set("categories", categories);
+  json.set("checkpoint_bytes", checkpoint_bytes);
+  json.set("load_seconds", load_seconds);
+  json.set("seconds", seconds);
+  json.set("peak_memory_bytes", peak_memory_bytes);
+  json.set("logits_file", seen_from(logits_file, file.parent_path()).string());
+  Json rows = Json::array();
+  for (const ItemResult& item : items)
+    rows.append(to_json(item));
+  json.set("items", rows);
+  write_text_file(file, json.dump(1) + "\n");
+}
+
+}  // namespace qvlm
