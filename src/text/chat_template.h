@@ -16,8 +16,9 @@ struct Turn {
   int images = 0;
 };
 
-// LLaVA-1.5: "USER: <image>\n{text} ASSISTANT:" for one question, and so on for a dialogue that ends with the
-// user. BOS is added by the tokenizer.
+// LLaVA-1.5: "USER: <image>\n{text} ASSISTANT:" for one question, and so on for a dialogue that
+// ends with the user. BOS is added by the tokenizer. An empty text is a turn without a text part:
+// images only.
 std::string render_llava_prompt(const std::vector<Turn>& turns);
 
 }  // namespace qvlm

@@ -1,5 +1,7 @@
-// Tokenizer: text <-> ids, from a Hugging Face tokenizer.json. Byte-level BPE (GPT-2, Qwen, Llama 3) and
-// SentencePiece-style BPE with byte fallback (Llama 2, Phi-3). Equal to the `tokenizers` package, id for id.
+// Tokenizer: text <-> ids, from a Hugging Face tokenizer.json. Byte-level BPE (GPT-2, Qwen, Llama
+// 3) and SentencePiece-style BPE with byte fallback (Llama 2, Phi-3). Equal to the `tokenizers`
+// package, id for id; the file's truncation and padding are left to the caller, as transformers
+// does.
 #pragma once
 
 #include <cstdint>
@@ -9,17 +11,20 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace qvlm {
 
 class Tokenizer {
  public:
-  // Reads tokenizer.json. Throws kNotFound, kCorrupt, or kUnsupported for a component we would compute wrongly.
+  // Reads tokenizer.json. Throws kNotFound, kCorrupt, or kUnsupported for a component we would
+  // compute wrongly.
   static Tokenizer load(const std::filesystem::path& file);
   static Tokenizer parse(std::string_view json, std::string_view source);
 
-  // Ids of UTF-8 text (invalid bytes become U+FFFD). add_special: with what the post-processor adds (BOS).
+  // Ids of UTF-8 text (invalid bytes become U+FFFD). add_special: with what the post-processor adds
+  // (BOS).
   std::vector<std::int32_t> encode(std::string_view text, bool add_special) const;
   // Text of ids. skip_special leaves special tokens out. Unknown ids throw kInvalidArgument.
   std::string decode(std::span<const std::int32_t> ids, bool skip_special) const;
@@ -29,23 +34,27 @@ class Tokenizer {
   std::int32_t size() const;                      // highest id + 1
 
  private:
+  friend class StreamDecoder;
   struct Parts;
+  explicit Tokenizer(std::shared_ptr<const Parts> parts) : parts_(std::move(parts)) {}
   std::shared_ptr<const Parts> parts_;  // immutable, shared by copies and threads
 };
 
-// Turns a stream of ids into text pieces that are always whole UTF-8 characters; what all pieces join to is
-// decode(all ids).
+// Turns a stream of ids into text pieces that are always whole UTF-8 characters; what all pieces
+// join to is decode(all ids).
 class StreamDecoder {
  public:
   StreamDecoder(const Tokenizer& tokenizer, bool skip_special);
-  std::string push(std::int32_t id);  // what can be shown now, possibly empty
+  ~StreamDecoder();
+  StreamDecoder(StreamDecoder&&) noexcept;
+  StreamDecoder& operator=(StreamDecoder&&) noexcept;
+
+  std::string push(std::int32_t id);  // what can be shown now, possibly empty; throws as decode()
   std::string finish();               // what was held back
 
  private:
-  Tokenizer tokenizer_;
-  bool skip_special_;
-  std::vector<std::int32_t> ids_;  // since the last shown piece
-  std::size_t shown_ = 0;
+  struct State;
+  std::unique_ptr<State> state_;
 };
 
 }  // namespace qvlm
