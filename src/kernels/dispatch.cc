@@ -57,8 +57,8 @@ const std::int8_t* padded_codes(const QuantizedRows& activations,
 
 const KernelTable& kernel_table(CpuLevel level) {
 #if defined(__x86_64__)
-  //  if (level == CpuLevel::kAvx512Vnni) return kAvx512VnniTable;
-  //  if (level == CpuLevel::kAvx2) return kAvx2Table;
+  if (level == CpuLevel::kAvx512Vnni) return kAvx512VnniTable;
+  if (level == CpuLevel::kAvx2) return kAvx2Table;
 #endif
   (void)level;
   return kScalarTable;
