@@ -2,7 +2,7 @@
 
 #include <cmath>
 #include <nlohmann/json.hpp>
-#include <set>
+#include <unordered_set>
 
 #include "base/error.h"
 #include "base/mapped_file.h"
@@ -18,23 +18,73 @@ std::string child_path(const std::string& path, std::string_view key) {
   return path.empty() ? std::string(key) : path + "." + std::string(key);
 }
 
-// Rejects duplicate keys, which nlohmann silently resolves to the last one.
-class DuplicateCheck {
+// Builds the tree from the parser's events. nlohmann's own builder searches an object for every key it adds,
+// which takes seconds for a vocabulary, and resolves a duplicate key silently to the last one.
+class TreeBuilder : public nlohmann::json_sax<Tree> {
  public:
-  explicit DuplicateCheck(std::string_view source) : source_(source) {}
-  bool operator()(int, Tree::parse_event_t event, Tree& value) {
-    if (event == Tree::parse_event_t::object_start) keys_.emplace_back();
-    if (event == Tree::parse_event_t::object_end) keys_.pop_back();
-    if (event == Tree::parse_event_t::key) {
-      const auto& key = value.get_ref<const std::string&>();
-      require(keys_.back().insert(key).second, ErrorKind::kCorrupt, source_, ": duplicate key '", key, "'");
-    }
+  TreeBuilder(Tree& root, std::string_view source) : root_(root), source_(source) {}
+
+  bool null() override { return add(nullptr) != nullptr; }
+  bool boolean(bool value) override { return add(value) != nullptr; }
+  bool number_integer(number_integer_t value) override { return add(value) != nullptr; }
+  bool number_unsigned(number_unsigned_t value) override { return add(value) != nullptr; }
+  bool number_float(number_float_t value, const string_t&) override { return add(value) != nullptr; }
+  bool string(string_t& value) override { return add(std::move(value)) != nullptr; }
+  bool binary(binary_t&) override { return false; }  // not in JSON text
+
+  bool start_object(std::size_t) override {
+    open_.push_back({add(Tree::object()), {}});
+    return true;
+  }
+  bool start_array(std::size_t) override {
+    open_.push_back({add(Tree::array()), {}});
+    return true;
+  }
+  bool end_object() override { return close(); }
+  bool end_array() override { return close(); }
+
+  bool key(string_t& key) override {
+    require(open_.back().keys.insert(key).second, ErrorKind::kCorrupt, source_, ": duplicate key '", key, "'");
+    key_ = std::move(key);
     return true;
   }
 
+  bool parse_error(std::size_t, const std::string&, const nlohmann::detail::exception& error) override {
+    fail(ErrorKind::kCorrupt, source_, ": not valid JSON: ", error.what());
+  }
+
  private:
+  struct Open {
+    Tree* node;
+    std::unordered_set<std::string> keys;
+  };
+
+  // The open node is the last child of its parent, which cannot grow meanwhile: the pointers stay good.
+  Tree* add(Tree&& value) {
+    if (open_.empty()) {
+      root_ = std::move(value);
+      return &root_;
+    }
+    Tree& parent = *open_.back().node;
+    if (parent.is_array()) {
+      auto& elements = parent.get_ref<Tree::array_t&>();
+      elements.push_back(std::move(value));
+      return &elements.back();
+    }
+    Tree::object_t::Container& members = parent.get_ref<Tree::object_t&>();
+    members.emplace_back(std::move(key_), std::move(value));
+    return &members.back().second;
+  }
+
+  bool close() {
+    open_.pop_back();
+    return true;
+  }
+
+  Tree& root_;
   std::string_view source_;
-  std::vector<std::set<std::string>> keys_;
+  std::string key_;
+  std::vector<Open> open_;
 };
 
 }  // namespace
@@ -70,11 +120,8 @@ Json Json::array() {
 Json Json::parse(std::string_view text, std::string_view source) {
   auto document = std::make_shared<Document>();
   document->source = source;
-  try {
-    document->tree = Tree::parse(text.begin(), text.end(), DuplicateCheck(source));
-  } catch (const Tree::exception& error) {
-    fail(ErrorKind::kCorrupt, source, ": not valid JSON: ", error.what());
-  }
+  TreeBuilder builder(document->tree, source);
+  Tree::sax_parse(text.begin(), text.end(), &builder);
   const void* root = &document->tree;
   return Json(std::move(document), root, "");
 }
