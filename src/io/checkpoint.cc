@@ -26,6 +26,12 @@ std::map<std::string, std::string> load_index(const std::filesystem::path& file)
   return shards;
 }
 
+// A path that cannot be asked about (no permission) counts as missing; opening it says why.
+bool is_there(const std::filesystem::path& path) {
+  std::error_code ignored;
+  return std::filesystem::exists(path, ignored);
+}
+
 // Every tensor of the index must be in the shard that it names.
 void check_index(const std::filesystem::path& index,
                  const std::map<std::string, std::string>& promised,
@@ -42,7 +48,8 @@ void check_index(const std::filesystem::path& index,
 }  // namespace
 
 Checkpoint Checkpoint::open(const std::filesystem::path& folder) {
-  require(std::filesystem::is_directory(folder), ErrorKind::kNotFound, folder.string(),
+  std::error_code ignored;
+  require(std::filesystem::is_directory(folder, ignored), ErrorKind::kNotFound, folder.string(),
           ": no such folder; expected a model folder with config.json and ", kSingleFile);
   Checkpoint checkpoint;
   checkpoint.folder_ = folder;
@@ -53,11 +60,11 @@ Checkpoint Checkpoint::open(const std::filesystem::path& folder) {
   const std::filesystem::path index = folder / kIndexFile;
   std::map<std::string, std::string> promised;
   std::set<std::string> shards;
-  if (std::filesystem::exists(folder / kSingleFile)) {
+  if (is_there(folder / kSingleFile)) {
     shards.insert(kSingleFile);
   } else {
-    require(std::filesystem::exists(index), ErrorKind::kNotFound, folder.string(),
-            ": no weights: expected ", kSingleFile, " or ", kIndexFile);
+    require(is_there(index), ErrorKind::kNotFound, folder.string(), ": no weights: expected ",
+            kSingleFile, " or ", kIndexFile);
     promised = load_index(index);
     for (const auto& [tensor, shard] : promised)
       shards.insert(shard);
@@ -65,8 +72,8 @@ Checkpoint Checkpoint::open(const std::filesystem::path& folder) {
 
   std::map<std::string, std::string> found;
   for (const std::string& shard : shards) {
-    require(std::filesystem::exists(folder / shard), ErrorKind::kNotFound, index.string(),
-            ": the shard ", shard, " is missing");
+    require(is_there(folder / shard), ErrorKind::kNotFound, index.string(), ": the shard ", shard,
+            " is missing");
     auto file = std::make_shared<const SafetensorsFile>(folder / shard);
     for (const auto& [name, view] : file->tensors()) {
       const auto [place, added] = found.emplace(name, shard);

@@ -1,5 +1,6 @@
-// A model folder in Hugging Face form: config.json beside one safetensors file or shards with an index.
-// Tensors are asked for by qvlm's own names (io/name_map.h); the three layouts found in the wild map to them.
+// A model folder in Hugging Face form: config.json beside one safetensors file or shards with an
+// index. Tensors are asked for by qvlm's own names (io/name_map.h); the three layouts found in the
+// wild map to them.
 #pragma once
 
 #include <filesystem>
@@ -17,15 +18,17 @@ namespace qvlm {
 
 class Checkpoint {
  public:
-  // Opens config.json and maps the weight files. Throws kNotFound (no config.json, no weights, a missing
-  // shard, a tensor the index promises but no shard has) or kCorrupt (see SafetensorsFile; a tensor in two shards).
+  // Opens config.json and maps the weight files. Throws kNotFound (no config.json, no weights, a
+  // missing shard, a tensor the index promises but no shard has) or kCorrupt (see SafetensorsFile;
+  // a tensor in two shards).
   static Checkpoint open(const std::filesystem::path& folder);
 
   const std::filesystem::path& folder() const { return folder_; }
   const Json& config() const { return config_; }
   const NameMap& names() const { return names_; }
 
-  // All tensors by their names in the files, in name order; views live as long as the checkpoint or a copy of it.
+  // All tensors by their names in the files, in name order; views live as long as the checkpoint or
+  // a copy of it.
   std::vector<TensorView> tensors() const;
   // By our name. get_tensor throws kNotFound naming the folder, our name and the file names tried.
   std::optional<TensorView> find_tensor(std::string_view name) const;

@@ -1,6 +1,7 @@
-// Hugging Face configuration files as plain structs. Missing keys take the defaults of the transformers
-// classes (LlavaConfig, CLIPVisionConfig, LlamaConfig), v4 and v5 spellings are both read, and a value that
-// we would compute wrongly (an unknown activation, RoPE type or model type) is kUnsupported, never ignored.
+// Hugging Face configuration files as plain structs. Missing keys take the defaults of the
+// transformers classes (LlavaConfig, CLIPVisionConfig, LlamaConfig), v4 and v5 spellings are both
+// read, and a value that we would compute wrongly (an unknown activation, RoPE type or model type)
+// is kUnsupported, never ignored.
 #pragma once
 
 #include <cstdint>
@@ -34,9 +35,9 @@ enum class RopeType { kDefault, kLinear, kLlama3 };
 struct RopeConfig {
   RopeType type = RopeType::kDefault;
   double theta = 10000.0;
-  double factor = 1.0;            // linear, llama3
-  double low_freq_factor = 1.0;   // llama3
-  double high_freq_factor = 4.0;  // llama3
+  double factor = 1.0;                         // linear, llama3
+  double low_freq_factor = 1.0;                // llama3
+  double high_freq_factor = 4.0;               // llama3
   std::int64_t original_max_positions = 8192;  // llama3
 };
 
@@ -73,12 +74,17 @@ struct ModelConfig {
   std::int64_t image_tokens() const;  // positions one image takes in the prompt
 };
 
-enum class Resample { kNearest = 0, kLanczos = 1, kBilinear = 2, kBicubic = 3 };  // Pillow's numbers
+enum class Resample {
+  kNearest = 0,
+  kLanczos = 1,
+  kBilinear = 2,
+  kBicubic = 3
+};  // Pillow's numbers
 
 // CLIPImageProcessor / LlavaImageProcessor.
 struct ProcessorConfig {
   bool resize = true;
-  std::int64_t shortest_edge = 224;             // size.shortest_edge; 0 when height and width are given
+  std::int64_t shortest_edge = 224;  // size.shortest_edge; 0 when height and width are given
   std::int64_t resize_height = 0, resize_width = 0;  // size.{height,width}
   Resample resample = Resample::kBicubic;
   bool pad_to_square = false;  // do_pad: with the mean colour, before resizing
@@ -97,9 +103,11 @@ struct GenerationConfig {
   std::optional<std::int64_t> pad_token_id;
 };
 
-// Each throws kCorrupt (wrong type), kNotFound (a key without a default) or kUnsupported, naming file and key.
+// Each throws kCorrupt (wrong type), kNotFound (a key without a default) or kUnsupported, naming
+// file and key.
 ModelConfig load_model_config(const Checkpoint& checkpoint);
-ProcessorConfig load_processor_config(const Checkpoint& checkpoint);  // nested processor_config.json or preprocessor_config.json
+ProcessorConfig load_processor_config(
+    const Checkpoint& checkpoint);  // nested processor_config.json or preprocessor_config.json
 GenerationConfig load_generation_config(const Checkpoint& checkpoint);
 
 }  // namespace qvlm

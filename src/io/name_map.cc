@@ -75,4 +75,27 @@ std::string NameMap::to_ours(std::string_view file) const {
   return std::string(file);
 }
 
+std::string NameMap::module_to_file(std::string_view ours) const {
+  std::string name = to_file(std::string(ours) + ".");
+  name.pop_back();
+  return name;
+}
+
+std::vector<std::string> NameMap::all_module_spellings(std::string_view ours) {
+  const std::string prefix = std::string(ours) + ".";
+  std::vector<std::string> names;
+  const auto add = [&](std::string_view part, const auto& layouts) {
+    if (!prefix.starts_with(part)) return;
+    for (const std::string_view layout : layouts) {
+      names.push_back(replace_prefix(prefix, part, layout));
+      names.back().pop_back();
+    }
+  };
+  add(kVision, kVisionLayouts);
+  add(kProjector, kProjectorLayouts);
+  add(kDecoder, kDecoderLayouts);
+  add(kHead, kHeadLayouts);
+  return names;
+}
+
 }  // namespace qvlm

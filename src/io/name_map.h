@@ -7,7 +7,8 @@
 //   decoder.<rest>                | language_model.model. , model.language_model. , language_model.
 //   lm_head.<rest>                | language_model.lm_head. , lm_head.
 //
-// <rest> is the same everywhere: embeddings.patch_embedding.weight, layers.0.self_attn.q_proj.weight, ...
+// <rest> is the same everywhere: embeddings.patch_embedding.weight,
+// layers.0.self_attn.q_proj.weight, ...
 #pragma once
 
 #include <string>
@@ -24,11 +25,17 @@ class NameMap {
 
   // Our name -> name in the files. A name under none of the four parts is returned as it is.
   std::string to_file(std::string_view ours) const;
+  // The same for a module: a name without its last part ("lm_head").
+  std::string module_to_file(std::string_view ours) const;
   // Name in the files -> ours; a name of no known part is returned as it is.
   std::string to_ours(std::string_view file) const;
 
+  // A module in every layout of the table above, for lists of names that another program wrote.
+  static std::vector<std::string> all_module_spellings(std::string_view ours);
+
  private:
-  std::string vision_, projector_, decoder_, head_;  // prefixes in the files, each with its final dot
+  std::string vision_, projector_, decoder_,
+      head_;  // prefixes in the files, each with its final dot
 };
 
 }  // namespace qvlm

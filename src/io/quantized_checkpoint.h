@@ -1,15 +1,19 @@
-// Quantized linears in compressed-tensors form (docs/formats.md): config.json's quantization_config, the
-// tensors beside each module, and qvlm.json. Packing of kernel layouts is kernels/, never this file.
+// Quantized linears in compressed-tensors form (docs/formats.md): the tensors beside each module.
+// Which linear has which scheme is io/quantization_config.h; writing whole folders is
+// io/quantized_checkpoint_writer.h; packing of kernel layouts is kernels/, never this file.
 #pragma once
 
+#include <cstddef>
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <qvlm/scheme.h>
 
 #include "io/checkpoint.h"
+#include "io/quantization_config.h"
 
 namespace qvlm {
 
@@ -23,20 +27,35 @@ struct QuantizedWeight {
   std::vector<std::int8_t> zero_points;  // [out, groups], empty when symmetric
 };
 
-// The schemes a checkpoint declares: quantization_config, refined by qvlm.json when there is one.
-class QuantizationConfig {
- public:
-  // Empty optional when the checkpoint is not quantized. Throws kUnsupported for another quant_method, format,
-  // type or actorder, kCorrupt for contradictions.
-  static std::optional<QuantizationConfig> load(const Checkpoint& checkpoint);
-  // The scheme of a linear by our name ("decoder.layers.0.mlp.up_proj"), or nothing if it stays float.
-  std::optional<LinearScheme> find(std::string_view linear) const;
+// Groups along `in` that a scheme gives.
+std::int64_t group_count(const Scheme& scheme, std::int64_t in);
 
- private:
-  std::map<std::string, LinearScheme, std::less<>> linears_;
+// Reads one linear's codes and scales; `linear` is our name. Throws kNotFound or kCorrupt, naming
+// the tensor.
+QuantizedWeight load_quantized_weight(const Checkpoint& checkpoint,
+                                      std::string_view linear,
+                                      const Scheme& scheme);
+
+// How one linear lies in the files.
+struct StoredLinear {
+  bool packed = false;              // int32 words and a weight_shape, else one byte per code
+  std::vector<TensorInfo> tensors;  // names begin with the module's name in the files
 };
 
-// Reads one linear's codes and scales; `linear` is our name. Throws kNotFound or kCorrupt, naming the tensor.
-QuantizedWeight load_quantized_weight(const Checkpoint& checkpoint, std::string_view linear, const Scheme& scheme);
+// The form qvlm writes a linear in: packed for 2, 4 and 8 bits, one byte per code otherwise and for
+// W8A8.
+bool is_stored_packed(const LinearScheme& scheme);
+// The tensors of a linear; scales take the dtype of the float weight.
+StoredLinear describe_stored(std::string_view module,
+                             const LinearScheme& scheme,
+                             std::int64_t out,
+                             std::int64_t in,
+                             DType scale_dtype);
+// The bytes of those tensors, by their names. Throws kInternal for a weight that contradicts
+// `scheme`, codes out of range, or scales that are not finite, positive and exact in `scale_dtype`.
+std::map<std::string, std::vector<std::byte>> encode_stored(std::string_view module,
+                                                            const LinearScheme& scheme,
+                                                            const QuantizedWeight& weight,
+                                                            DType scale_dtype);
 
 }  // namespace qvlm

@@ -1,6 +1,6 @@
-// The safetensors format: an 8-byte little-endian header length, a JSON header, raw little-endian tensors.
-// Readers hand out views into a memory map; every field is checked against the file size before use.
-// Which tensor means what is io/checkpoint.h's and io/name_map.h's business.
+// The safetensors format: an 8-byte little-endian header length, a JSON header, raw little-endian
+// tensors. Readers hand out views into a memory map; every field is checked against the file size
+// before use. Which tensor means what is io/checkpoint.h's and io/name_map.h's business.
 #pragma once
 
 #include <cstddef>
@@ -19,8 +19,8 @@ namespace qvlm {
 
 enum class DType { kBool, kU8, kI8, kI16, kI32, kI64, kF16, kBF16, kF32, kF64 };
 
-std::size_t dtype_size(DType dtype);         // bytes per element
-std::string_view dtype_name(DType dtype);    // as the format spells it: "BF16"
+std::size_t dtype_size(DType dtype);       // bytes per element
+std::string_view dtype_name(DType dtype);  // as the format spells it: "BF16"
 
 // A tensor inside a mapped file. `bytes` stays valid as long as the file object it came from.
 struct TensorView {
@@ -35,9 +35,10 @@ struct TensorView {
 
 class SafetensorsFile {
  public:
-  // Maps the file and checks its header. Throws kNotFound, kIo, or kCorrupt for a truncated file, a header
-  // longer than the file or 100 MB, bad JSON, a duplicate name, an unknown dtype, reversed, overlapping or
-  // out-of-range offsets, holes, or a byte count that contradicts dtype and shape; the text names file and tensor.
+  // Maps the file and checks its header. Throws kNotFound, kIo, or kCorrupt for a truncated file, a
+  // header longer than the file or 100 MB, bad JSON, a duplicate name, an unknown dtype, reversed,
+  // overlapping or out-of-range offsets, holes, or a byte count that contradicts dtype and shape;
+  // the text names file and tensor.
   explicit SafetensorsFile(const std::filesystem::path& file);
 
   const std::map<std::string, TensorView>& tensors() const { return tensors_; }
@@ -57,14 +58,15 @@ struct TensorInfo {
   std::vector<std::int64_t> shape;
 };
 
-// Writes one file, a tensor at a time in the order announced, so that memory never holds more than one.
-// Nothing appears under the final name before commit().
+// Writes one file, a tensor at a time in the order announced, so that memory never holds more than
+// one. Nothing appears under the final name before commit().
 class SafetensorsWriter {
  public:
   SafetensorsWriter(const std::filesystem::path& file,
                     std::vector<TensorInfo> tensors,
                     const std::map<std::string, std::string>& metadata);
-  // Throws kInternal if `name` is not the next one or the byte count is wrong; kIo when the disk is full.
+  // Throws kInternal if `name` is not the next one or the byte count is wrong; kIo when the disk is
+  // full.
   void write(std::string_view name, std::span<const std::byte> bytes);
   void commit();
 

@@ -1,0 +1,25 @@
+// Schemes as JSON, in the two spellings that quantized checkpoints use: ours (qvlm.json) and the
+// arguments of compressed-tensors (config.json).
+#pragma once
+
+#include <qvlm/scheme.h>
+
+#include "base/json.h"
+
+namespace qvlm {
+
+// {"bits": 4, "symmetric": true, "granularity": "group", "group_size": 128, "dynamic": false,
+// "clip_ratio": 1.0}
+Json scheme_to_json(const Scheme& scheme);
+// Throws kCorrupt or kNotFound, naming the key.
+Scheme scheme_from_json(const Json& node);
+
+// {"num_bits": 4, "type": "int", "symmetric": true, "strategy": "group", "group_size": 128,
+// "dynamic": false}
+Json arguments_to_json(const Scheme& scheme);
+// Throws kUnsupported for floats, orders, strategies and group sizes that qvlm does not compute.
+Scheme weight_from_arguments(const Json& node);
+// Supported are activations quantized while running, by token.
+Scheme activation_from_arguments(const Json& node);
+
+}  // namespace qvlm

@@ -1,0 +1,29 @@
+// A folder under construction: it grows as "<folder>.part" beside its place and gets its name in
+// commit(). Without a commit nothing is left of it.
+#pragma once
+
+#include <filesystem>
+
+namespace qvlm {
+
+class StagedFolder {
+ public:
+  // Throws kInvalidArgument if `folder` is a file, or holds something and `overwrite` is false;
+  // kIo.
+  StagedFolder(const std::filesystem::path& folder, bool overwrite);
+  ~StagedFolder();
+  StagedFolder(const StagedFolder&) = delete;
+  StagedFolder& operator=(const StagedFolder&) = delete;
+
+  // Where to put the files.
+  const std::filesystem::path& path() const { return part_; }
+  // Flushes and renames; what was there before is gone then. Throws kIo.
+  void commit();
+
+ private:
+  std::filesystem::path folder_;
+  std::filesystem::path part_;
+  bool committed_ = false;
+};
+
+}  // namespace qvlm
