@@ -1,17 +1,20 @@
-# Finds LibTorch and makes the imported target LibTorch::LibTorch.
+# Finds LibTorch and makes the imported targets LibTorch::torch_cpu, LibTorch::c10 and, for both with the headers,
+# LibTorch::LibTorch.
 #
 # LibTorch's own CMake config is not used: in a CUDA wheel it stops without a CUDA toolkit, and in any wheel
-# it adds flags and libraries that a consumer of plain ATen does not need. Headers, libtorch, libtorch_cpu and
+# it adds link folders and warnings that a consumer of plain ATen does not need. The headers, libtorch_cpu and
 # libc10 are enough, and they lie in the same places in CPU wheels, CUDA wheels and downloaded folders.
+# docs/building.md tells what was measured.
 #
 # Looked for, in this order: QVLM_LIBTORCH (CMake variable, then environment), the project's .venv, the
-# python3 on PATH. 2.13 is the tested version; others are used with a notice.
-set(_candidates "")
-if(QVLM_LIBTORCH OR DEFINED ENV{QVLM_LIBTORCH})
+# python3 on PATH. Nothing is cached, so a changed QVLM_LIBTORCH takes effect at the next configure.
+set(_prefix "${CMAKE_SHARED_LIBRARY_PREFIX}")
+set(_suffix "${CMAKE_SHARED_LIBRARY_SUFFIX}")
+
+if(QVLM_LIBTORCH)
   set(_candidates "${QVLM_LIBTORCH}")
-  if(NOT _candidates)
-    set(_candidates "$ENV{QVLM_LIBTORCH}")
-  endif()
+elseif(NOT "$ENV{QVLM_LIBTORCH}" STREQUAL "")
+  set(_candidates "$ENV{QVLM_LIBTORCH}")
 else()
   file(GLOB _candidates "${CMAKE_CURRENT_LIST_DIR}/../.venv/lib/python3*/site-packages/torch")
   if(NOT _candidates)
@@ -21,41 +24,45 @@ else()
   endif()
 endif()
 
-find_path(LibTorch_INCLUDE_DIR ATen/ATen.h PATHS ${_candidates} PATH_SUFFIXES include NO_DEFAULT_PATH)
-foreach(_name torch torch_cpu c10)
-  find_library(LibTorch_${_name}_LIBRARY ${_name} PATHS ${_candidates} PATH_SUFFIXES lib NO_DEFAULT_PATH)
+set(LibTorch_ROOT_DIR "LibTorch_root-NOTFOUND")
+foreach(_candidate IN LISTS _candidates)
+  if(NOT LibTorch_ROOT_DIR AND EXISTS "${_candidate}/include/ATen/ATen.h"
+     AND EXISTS "${_candidate}/lib/${_prefix}torch_cpu${_suffix}"
+     AND EXISTS "${_candidate}/lib/${_prefix}c10${_suffix}")
+    file(REAL_PATH "${_candidate}" LibTorch_ROOT_DIR)
+  endif()
 endforeach()
 
 set(LibTorch_VERSION "")
-if(LibTorch_INCLUDE_DIR AND EXISTS "${LibTorch_INCLUDE_DIR}/torch/headeronly/version.h")
-  file(STRINGS "${LibTorch_INCLUDE_DIR}/torch/headeronly/version.h" _lines REGEX "define TORCH_VERSION ")
-elseif(LibTorch_INCLUDE_DIR)
-  file(STRINGS "${LibTorch_INCLUDE_DIR}/torch/csrc/api/include/torch/version.h" _lines REGEX "define TORCH_VERSION ")
-endif()
-if(_lines MATCHES "\"([0-9.]+)")
-  set(LibTorch_VERSION "${CMAKE_MATCH_1}")
-endif()
+foreach(_header torch/headeronly/version.h torch/csrc/api/include/torch/version.h)  # 2.9 and later, before
+  if(LibTorch_ROOT_DIR AND NOT LibTorch_VERSION AND EXISTS "${LibTorch_ROOT_DIR}/include/${_header}")
+    file(READ "${LibTorch_ROOT_DIR}/include/${_header}" _text)
+    if(_text MATCHES "VERSION_MAJOR ([0-9]+).*VERSION_MINOR ([0-9]+).*VERSION_PATCH ([0-9]+)")
+      set(LibTorch_VERSION "${CMAKE_MATCH_1}.${CMAKE_MATCH_2}.${CMAKE_MATCH_3}")
+    endif()
+  endif()
+endforeach()
 
 include(FindPackageHandleStandardArgs)
 find_package_handle_standard_args(LibTorch
-  REQUIRED_VARS LibTorch_torch_LIBRARY LibTorch_torch_cpu_LIBRARY LibTorch_c10_LIBRARY LibTorch_INCLUDE_DIR
+  REQUIRED_VARS LibTorch_ROOT_DIR
   VERSION_VAR LibTorch_VERSION
   REASON_FAILURE_MESSAGE
     "Run ./scripts/install_deps.sh, or set QVLM_LIBTORCH to the folder that holds LibTorch's include/ and lib/")
-mark_as_advanced(LibTorch_INCLUDE_DIR LibTorch_torch_LIBRARY LibTorch_torch_cpu_LIBRARY LibTorch_c10_LIBRARY)
 
 if(LibTorch_FOUND AND NOT TARGET LibTorch::LibTorch)
-  if(NOT LibTorch_VERSION MATCHES "^2\\.13")
-    message(NOTICE "qvlm is tested with LibTorch 2.13; found ${LibTorch_VERSION}, trying it")
+  if(NOT LibTorch_VERSION MATCHES "^2\\.13\\.")
+    message(NOTICE "qvlm is tested with LibTorch 2.13; trying the one found, ${LibTorch_VERSION}")
   endif()
-  get_filename_component(LibTorch_LIBRARY_DIR "${LibTorch_torch_cpu_LIBRARY}" DIRECTORY)
+  foreach(_name torch_cpu c10)
+    add_library(LibTorch::${_name} SHARED IMPORTED)
+    set_target_properties(LibTorch::${_name} PROPERTIES IMPORTED_LOCATION "${LibTorch_ROOT_DIR}/lib/${_prefix}${_name}${_suffix}")
+  endforeach()
   add_library(LibTorch::LibTorch INTERFACE IMPORTED)
-  # SYSTEM silences warnings. -idirafter would keep the wheel's fmt behind Debian's, but no file of ours that
-  # sees ATen includes fmt or spdlog (base/log.cc is compiled without LibTorch), so no order is needed.
-  set_target_properties(LibTorch::LibTorch PROPERTIES
-    INTERFACE_SYSTEM_INCLUDE_DIRECTORIES "${LibTorch_INCLUDE_DIR}"
-    INTERFACE_INCLUDE_DIRECTORIES "${LibTorch_INCLUDE_DIR}"
-    # libtorch only drags in the others by --no-as-needed; naming the two that hold the symbols is enough.
-    INTERFACE_LINK_LIBRARIES "${LibTorch_torch_cpu_LIBRARY};${LibTorch_c10_LIBRARY}"
-    INTERFACE_LINK_OPTIONS "-Wl,-rpath,${LibTorch_LIBRARY_DIR}")
+  # The headers of an imported target are system headers, so they are searched after ours and stay silent. They
+  # hide Debian's fmt: a file that sees ATen must not include spdlog.
+  target_include_directories(LibTorch::LibTorch INTERFACE "${LibTorch_ROOT_DIR}/include")
+  target_link_libraries(LibTorch::LibTorch INTERFACE LibTorch::torch_cpu LibTorch::c10)
+  # A CUDA wheel's libtorch_cpu wants CUDA libraries that it finds itself when it is loaded.
+  target_link_options(LibTorch::LibTorch INTERFACE -Wl,--allow-shlib-undefined)
 endif()
