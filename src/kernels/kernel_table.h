@@ -22,19 +22,19 @@ inline constexpr std::int64_t kStepBytes4 = kQuadBytes;      // ... is in the hi
 // the operand order of the byte products of x86; a kernel that multiplies them as they are
 // subtracts 2^(bits-1) times the sum of the activation codes of the group.
 struct MatmulArguments {
-  const std::uint8_t* codes;            // packed weights
-  const float* scales;                  // [panels, groups, 64]
-  std::int64_t steps;                   // of the whole `in`; the last is padded with code 0
-  std::int64_t group_steps;             // of one group; the last group may have fewer
-  std::int64_t groups;                  //
+  const std::uint8_t* codes;  // packed weights
+  const float* scales;        // [panels, groups, 64]
+  std::int64_t steps;         // of the whole `in`; the last is padded with code 0
+  std::int64_t group_steps;   // of one group; the last group may have fewer
+  std::int64_t groups;
   const std::int8_t* activations;       // [rows, 8 * steps], zero behind `in`
   const float* activation_scales;       // [rows]
   const std::int32_t* activation_sums;  // [rows, groups], sums of codes
-  std::int64_t rows;                    //
-  const float* bias;                    // [out] or null
-  std::int64_t begin, end;              // output columns
-  float* out;                           // out[m * stride + n]
-  std::int64_t stride;                  //
+  std::int64_t rows;
+  const float* bias;        // [out] or null
+  std::int64_t begin, end;  // output columns
+  float* out;               // out[m * stride + n]
+  std::int64_t stride;
 };
 
 struct KernelTable {

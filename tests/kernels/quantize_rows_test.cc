@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -70,16 +71,18 @@ TEST(QuantizeRows, TiesGoToEven) {
 }
 
 TEST(QuantizeRows, DividesRatherThanMultipliesByAReciprocal) {
-  // Numbers whose quotient is a tie while the product with 1 / scale is not: the two ways differ
-  // somewhere in this range, so agreement with the rule tells them apart.
-  std::vector<float> values(4096);
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    values[i] = static_cast<float>(i) * 0.5f + 0.5f;
-  }
-  for (float absmax : {2050.0f, 3000.0f, 4080.0f, 8191.5f, 127.5f * 33.0f}) {
-    values[0] = absmax;
+  // Quotients that are ties exactly. 1 / 49 is rounded, and 49 * 1.5 times that is just below 1.5.
+  for (float scale : {41.0f, 47.0f, 49.0f, 55.0f, 61.0f, 83.0f}) {
+    std::vector<float> values = {127.5f * scale};
+    for (int i = -127; i < 127; ++i) {
+      values.push_back((static_cast<float>(i) + 0.5f) * scale);
+    }
     const QuantizedRows result = quantize_row(values);
-    expect_rule(values.data(), 4096, 8, 1.0f, result.codes.data(), result.scales[0]);
+    ASSERT_EQ(result.scales[0], scale);
+    for (int i = -127; i < 127; ++i) {
+      const int even = i % 2 == 0 ? i : i + 1;
+      ASSERT_EQ(result.codes[static_cast<std::size_t>(i + 128)], even) << i << ".5 * " << scale;
+    }
   }
 }
 

@@ -15,12 +15,13 @@ constexpr int kMaxRows = 6;
 
 // accumulator += weights (unsigned) * activations (signed). Inline assembly, since gcc 12 spills
 // the accumulators of a tile written with the intrinsic: 2.6 times slower.
-inline void dot(__m512i& accumulator, __m512i weights, __m512i activations) {
+[[gnu::always_inline]] inline void dot(__m512i& accumulator, __m512i weights, __m512i activations) {
   asm("vpdpbusd %2, %1, %0" : "+v"(accumulator) : "v"(weights), "v"(activations));
 }
 
-// Four codes of one row, in every lane.
-inline __m512i broadcast_quad(const std::int8_t* codes) {
+// Four codes of one row, in every lane. This and what follows is inlined by force, for a call would
+// pass the accumulators through memory.
+[[gnu::always_inline]] inline __m512i broadcast_quad(const std::int8_t* codes) {
   std::int32_t word;
   __builtin_memcpy(&word, codes, sizeof word);
   return _mm512_set1_epi32(word);
@@ -28,7 +29,7 @@ inline __m512i broadcast_quad(const std::int8_t* codes) {
 
 // The unsigned codes of quad kQuad of a step, 16 columns.
 template <int kBits, int kQuad>
-inline __m512i load_weights(const std::uint8_t* step, int vector) {
+[[gnu::always_inline]] inline __m512i load_weights(const std::uint8_t* step, int vector) {
   if constexpr (kBits == 8) {
     return _mm512_loadu_si512(step + kQuad * kQuadBytes + vector * 64);
   }
@@ -38,10 +39,10 @@ inline __m512i load_weights(const std::uint8_t* step, int vector) {
 }
 
 template <int kBits, int kRows, int kQuad>
-inline void add_quad(const std::uint8_t* weights,
-                     const std::int8_t* activations,
-                     std::int64_t stride,
-                     __m512i (&sums)[kRows][kVectors]) {
+[[gnu::always_inline]] inline void add_quad(const std::uint8_t* weights,
+                                            const std::int8_t* activations,
+                                            std::int64_t stride,
+                                            __m512i (&sums)[kRows][kVectors]) {
   __m512i columns[kVectors];
 #pragma GCC unroll 4
   for (int v = 0; v < kVectors; ++v) {
@@ -60,11 +61,11 @@ inline void add_quad(const std::uint8_t* weights,
 // Adds the steps of one group to sums. With few rows the second quads have their own sums: one
 // chain of dependent vpdpbusd per register would wait for its latency.
 template <int kBits, int kRows>
-inline void add_group(const std::uint8_t* weights,
-                      const std::int8_t* activations,
-                      std::int64_t stride,
-                      std::int64_t steps,
-                      __m512i (&sums)[kRows][kVectors]) {
+[[gnu::always_inline]] inline void add_group(const std::uint8_t* weights,
+                                             const std::int8_t* activations,
+                                             std::int64_t stride,
+                                             std::int64_t steps,
+                                             __m512i (&sums)[kRows][kVectors]) {
   constexpr std::int64_t kStepBytes = kBits == 4 ? kStepBytes4 : kStepBytes8;
   if constexpr (kRows > 2) {
     for (; steps > 0; --steps, weights += kStepBytes, activations += kStep) {
@@ -88,7 +89,9 @@ inline void add_group(const std::uint8_t* weights,
 }
 
 // Which of the 16 columns from `column` on are in [begin, end).
-inline __mmask16 columns_in_range(std::int64_t column, std::int64_t begin, std::int64_t end) {
+[[gnu::always_inline]] inline __mmask16 columns_in_range(std::int64_t column,
+                                                         std::int64_t begin,
+                                                         std::int64_t end) {
   const std::int64_t first = begin > column ? begin - column : 0;
   const std::int64_t last = end - column < 16 ? end - column : 16;
   if (first >= last) return 0;
@@ -96,10 +99,10 @@ inline __mmask16 columns_in_range(std::int64_t column, std::int64_t begin, std::
 }
 
 // out = totals * activation scale (+ bias), for one row of a tile.
-inline void store_row(const MatmulArguments& a,
-                      std::int64_t row,
-                      std::int64_t panel,
-                      const float* totals) {
+[[gnu::always_inline]] inline void store_row(const MatmulArguments& a,
+                                             std::int64_t row,
+                                             std::int64_t panel,
+                                             const float* totals) {
   const __m512 scale = _mm512_set1_ps(a.activation_scales[row]);
   for (int v = 0; v < kVectors; ++v) {
     const std::int64_t column = panel * kPanel + v * 16;
@@ -191,7 +194,7 @@ void group_sums(const std::int8_t* codes,
   }
 }
 
-inline __mmask16 first_lanes(std::int64_t count) {
+[[gnu::always_inline]] inline __mmask16 first_lanes(std::int64_t count) {
   return count < 16 ? static_cast<__mmask16>((1u << count) - 1) : __mmask16{0xffff};
 }
 
