@@ -15,6 +15,9 @@ namespace {
 constexpr std::string_view kGpt2Pattern =
     R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 
+// Digits asks Rust's char::is_numeric, whose Unicode is newer than that of the regular expressions.
+constexpr std::string_view kNumeric = R"([\p{N}\x{11DE0}-\x{11DE9}\x{16FF4}-\x{16FF6}])";
+
 // Visible Latin-1 characters stand for themselves; the other bytes, in order, for U+0100 and on.
 struct ByteLevelTables {
   std::array<char16_t, 256> character{};
@@ -78,7 +81,7 @@ void Pretokenizer::add(const Json& component) {
               parse_behavior(component), component.get_bool("invert", false)});
   } else if (type == "Digits") {
     const bool single = component.get_bool("individual_digits", false);
-    steps_.emplace_back(Split{Regex("\\p{N}", component.where()),
+    steps_.emplace_back(Split{Regex(kNumeric, component.where()),
                               single ? Behavior::kIsolated : Behavior::kContiguous, false});
   } else if (type == "ByteLevel") {
     if (component.get_bool("add_prefix_space")) steps_.emplace_back(PrefixSpace{});

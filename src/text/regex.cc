@@ -3,7 +3,10 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
+#include <algorithm>
+
 #include "base/error.h"
+#include "text/unicode_additions.h"
 
 namespace qvlm {
 namespace {
@@ -67,28 +70,27 @@ class Translator {
     copy(1);
   }
 
-  // PCRE2 counts U+180E as space and knows \w as letters, numbers and '_' only.
+  // PCRE2 counts U+180E as space and knows \w as letters, numbers and '_' only. Oniguruma's \w has
+  // some numbers of Latin-1, but no other number that is not a digit.
   void escape() {
     if (at_ + 1 >= in_.size()) refuse("a single backslash at the end");
     const char c = in_[at_ + 1];
-    const std::string_view word = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}";
     switch (c) {
       case 's':
-        return rewrite("\\p{White_Space}");
+        return set(2, "\\p{White_Space}", false);
       case 'S':
-        return rewrite("\\P{White_Space}");
+        return set(2, "\\p{White_Space}", true);
       case 'd':
-        return rewrite("\\p{Nd}");
+        return set(2, category("Nd"), false);
       case 'D':
-        return rewrite("\\P{Nd}");
+        return set(2, category("Nd"), true);
       case 'w':
-        return rewrite(in_class_ ? std::string(word) : join("[", word, "]"));
+        return set(2, word(), false);
       case 'W':
-        if (in_class_) refuse("'\\W' in a class");
-        return rewrite(join("[^", word, "]"));
+        return set(2, word(), true);
       case 'p':
       case 'P':
-        return property();
+        return property(c == 'P');
       case 'r':
       case 'n':
       case 't':
@@ -107,16 +109,44 @@ class Translator {
     copy(2);
   }
 
-  void rewrite(std::string_view text) {
-    out_ += text;
-    at_ += 2;
+  // Writes members of a class in place of the next `count` characters.
+  void set(std::size_t count, const std::string& members, bool negated) {
+    if (in_class_ && negated) refuse(join("'", in_.substr(at_, count), "' in a class"));
+    out_ += in_class_ ? members : join(negated ? "[^" : "[", members, "]");
+    at_ += count;
   }
 
-  void property() {
-    if (!follows("\\p{") && !follows("\\P{")) refuse("a property without braces");
+  // Members of a class: a general category ("L", "Lu"), or Han, with the additions of its newer
+  // characters.
+  static std::string category(std::string_view name) {
+    std::string members = name == "Han" ? "\\p{sc:Han}" : join("\\p{", name, "}");
+    for (const UnicodeAddition& addition : unicode_additions()) {
+      if (name == "Han" ? !addition.han : !addition.category.starts_with(name)) continue;
+      members += join(std::hex, "\\x{", std::uint32_t{addition.first}, "}-\\x{");
+      members += join(std::hex, std::uint32_t{addition.last}, "}");
+    }
+    return members;
+  }
+
+  static std::string word() {
+    return join("\\p{Alphabetic}\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}", category("L"), category("M"),
+                category("Nd"), category("Nl"), category("Pc"));
+  }
+
+  void property(bool negated) {
     const std::size_t end = in_.find('}', at_);
-    if (end == std::string_view::npos) refuse("a property without an end");
-    copy(end + 1 - at_);
+    if (in_[at_ + 2] != '{' || end == std::string_view::npos) refuse("a property without braces");
+    const std::string_view name = in_.substr(at_ + 3, end - at_ - 3);
+    // Unassigned characters (C, Cn) are others in each version of Unicode; scripts would need
+    // additions.
+    static constexpr std::string_view known[] = {"L",  "Lu", "Ll", "Lt", "Lm", "Lo", "M",  "Mn",
+                                                 "Mc", "Me", "N",  "Nd", "Nl", "No", "P",  "Pc",
+                                                 "Pd", "Ps", "Pe", "Pi", "Pf", "Po", "S",  "Sm",
+                                                 "Sc", "Sk", "So", "Z",  "Zs", "Zl", "Zp", "Han"};
+    if (std::find(std::begin(known), std::end(known), name) == std::end(known)) {
+      refuse(in_.substr(at_, end + 1 - at_));
+    }
+    set(end + 1 - at_, category(name), negated);
   }
 
   void code_point(std::size_t digits) {

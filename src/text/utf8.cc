@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "base/error.h"
+#include "text/unicode_additions.h"
 
 namespace qvlm {
 namespace {
@@ -113,6 +114,11 @@ bool is_white_space(char32_t code) {
 }
 
 bool is_word_character(char32_t code) {
+  for (const UnicodeAddition& addition : unicode_additions()) {
+    if (code > addition.last || code < addition.first) continue;
+    const char kind = addition.category[0];
+    return kind == 'L' || kind == 'M' || addition.category == "Nd" || addition.category == "Pc";
+  }
   switch (utf8proc_category(static_cast<utf8proc_int32_t>(code))) {
     case UTF8PROC_CATEGORY_LU:
     case UTF8PROC_CATEGORY_LL:

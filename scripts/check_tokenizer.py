@@ -1,0 +1,162 @@
+#!/usr/bin/env python3
+"""Compares our tokenizer with the `tokenizers` package: ids, text and speed.
+
+Ids of random strings and texts of ids (of strings, and of random ids) must be equal for every style of
+tokenizer_styles.py, and for GPT-2 and MiniMind when QVLM_TEST_DATA names a folder that has them. Then both encode the
+same text on one thread, in turn. Exits with 1 on any mismatch, or when ours is not --speedup times as fast.
+
+  scripts/check_tokenizer.py --driver build/release/tests/text/tokenizer_driver [--strings 20000]
+"""
+
+import argparse
+import glob
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+
+import tokenizer_styles as styles
+from tokenizers import Tokenizer, __version__
+
+BATCH = 1000
+
+
+class Driver:
+    """tokenizer_driver as a process of its own."""
+
+    def __init__(self, program: str, file: pathlib.Path):
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen([program, file], stdin=pipe, stdout=pipe, text=True, encoding="utf-8")
+
+    def ask(self, verb: str, option, items: list) -> list:
+        self.process.stdin.write(json.dumps([verb, option, *items], ensure_ascii=False) + "\n")
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline()
+        if not answer:
+            raise SystemExit(f"the driver ended at {verb}")
+        return json.loads(answer)
+
+    def ask_all(self, verb: str, option, items: list) -> list:
+        return [a for i in range(0, len(items), BATCH) for a in self.ask(verb, option, items[i : i + BATCH])]
+
+    def close(self) -> None:
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def tokenizer_files(folder: pathlib.Path) -> list[pathlib.Path]:
+    files = []
+    for style in styles.STYLES:
+        files.append(folder / f"{style.__name__}.json")
+        files[-1].write_text(json.dumps(style(), ensure_ascii=False), encoding="utf-8")
+    data = os.environ.get("QVLM_TEST_DATA")
+    if not data:
+        print("QVLM_TEST_DATA is not set: GPT-2 and MiniMind are left out")
+        return files
+    data = pathlib.Path(data) / "tokenizers"
+    vocab = json.loads((data / "gpt2_vocab.json").read_text(encoding="utf-8"))
+    lines = (data / "gpt2_merges.txt").read_text(encoding="utf-8").split("\n")
+    byte = dict(type="ByteLevel", add_prefix_space=False, trim_offsets=True, use_regex=True)
+    gpt2 = styles.document(vocab, [l for l in lines[1:] if l], pre_tokenizer=byte, decoder=byte)
+    gpt2["added_tokens"] = [styles.added("<|endoftext|>", 50256)]
+    files.append(folder / "gpt2.json")
+    files[-1].write_text(json.dumps(gpt2), encoding="utf-8")
+    return files + [data / "minimind.tokenizer.json"]
+
+
+def report(what: str, inputs: list, expected: list, got: list) -> int:
+    wrong = [i for i, pair in enumerate(zip(expected, got, strict=True)) if pair[0] != pair[1]]
+    for i in wrong[:3]:
+        print(f"  {what}: {inputs[i]!a}\n    expected {expected[i]!a}\n    got      {got[i]!a}")
+    return len(wrong)
+
+
+def compare(name: str, reference: Tokenizer, driver: Driver, strings: list[str], seed: int) -> int:
+    wrong = 0
+    ids = {}
+    for special in (True, False):
+        ids[special] = [e.ids for e in reference.encode_batch(strings, add_special_tokens=special)]
+        wrong += report(f"encode {special}", strings, ids[special], driver.ask_all("encode", special, strings))
+    sequences = ids[True] + styles.random_ids(reference, len(strings), seed)
+    for skip in (True, False):
+        texts = reference.decode_batch(sequences, skip_special_tokens=skip)
+        for verb in ("decode", "stream"):
+            got = driver.ask_all(verb, skip, sequences)
+            wrong += report(f"{verb} {skip}", sequences, texts, got)
+    print(f"{name}: {len(strings)} strings, {len(sequences)} id sequences, {wrong} mismatches", flush=True)
+    return wrong
+
+
+def timing_texts() -> list[str]:
+    """Source code, prose and many scripts; pieces of about 2000 characters, as prompts are."""
+    names = sorted(glob.glob(sysconfig.get_path("stdlib") + "/*.py"))[:24]
+    names += sorted(glob.glob("/usr/share/common-licenses/*"))[:8]
+    whole = [pathlib.Path(n).read_text(encoding="utf-8", errors="replace") for n in names]
+    whole.append(styles.SAMPLE * 60)
+    return [text[i : i + 2000] for text in whole for i in range(0, len(text), 2000)]
+
+
+def reference_seconds(reference: Tokenizer, texts: list[str]) -> float:
+    """The fastest of the ways to encode all texts that the package offers."""
+
+    def loop():
+        for text in texts:
+            reference.encode(text)
+
+    ways = [loop, lambda: reference.encode_batch(texts), lambda: reference.encode_batch_fast(texts)]
+    times = []
+    for way in ways:
+        start = time.perf_counter()
+        way()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def compare_speed(name: str, reference: Tokenizer, driver: Driver, rounds: int) -> float:
+    texts = timing_texts()
+    megabytes = sum(len(t.encode()) for t in texts) / 1e6
+    theirs, ours = [], []
+    for _ in range(rounds):
+        theirs.append(reference_seconds(reference, texts))
+        ours += driver.ask("time", 1, texts)
+    a, b = statistics.median(theirs), statistics.median(ours)
+    print(f"{name}: ours {megabytes / b:.1f} MB/s, theirs {megabytes / a:.1f} MB/s: {a / b:.1f} times", flush=True)
+    return a / b
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--driver", required=True, help="the built tokenizer_driver")
+    parser.add_argument("--strings", type=int, default=20000, help="random strings per tokenizer")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=3, help="of timing; 0: none")
+    parser.add_argument("--speedup", type=float, default=2.0, help="the least that is accepted")
+    parser.add_argument("--only", help="one tokenizer, by name")
+    options = parser.parse_args()
+    print(f"tokenizers {__version__}")
+    strings = styles.random_strings(options.strings, options.seed)
+    wrong, slow = 0, []
+    with tempfile.TemporaryDirectory() as folder:
+        for file in tokenizer_files(pathlib.Path(folder)):
+            name = file.name.split(".")[0]
+            if options.only and name != options.only:
+                continue
+            reference = Tokenizer.from_file(str(file))
+            driver = Driver(options.driver, file)
+            os.environ["TOKENIZERS_PARALLELISM"] = "true"
+            wrong += compare(name, reference, driver, strings, options.seed)
+            os.environ["TOKENIZERS_PARALLELISM"] = "false"
+            if options.rounds and compare_speed(name, reference, driver, options.rounds) < options.speedup:
+                slow.append(name)
+            driver.close()
+    print(f"{wrong} mismatches" + (f"; too slow: {', '.join(slow)}" if slow else ""))
+    return 1 if wrong or slow else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
