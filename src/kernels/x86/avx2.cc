@@ -16,8 +16,8 @@ namespace {
 constexpr int kMaxRows = 4;
 constexpr int kVectors = 2;  // of 8 columns, in a tile
 constexpr int kTileColumns = 8 * kVectors;
-constexpr std::int64_t kChunk =
-    8;  // steps whose activations are widened at a time: 4 KiB of weights
+// Steps whose activations are widened at a time; their 4 KiB of weights are passed 4 times.
+constexpr std::int64_t kChunk = 8;
 constexpr std::int64_t kNarrowSteps = 4;  // steps summed in 16 bits
 
 inline __m256i load(const void* from) {
