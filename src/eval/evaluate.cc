@@ -17,6 +17,7 @@
 #include "eval/process_memory.h"
 #include "eval/protocol.h"
 #include "runtime/engine.h"
+#include "runtime/sampler.h"
 
 namespace qvlm {
 namespace {
@@ -199,6 +200,7 @@ std::optional<double> Evaluation::margin(std::size_t index, std::span<const floa
 }
 
 std::string Evaluation::decode_greedily(Sequence& sequence, at::Tensor row) const {
+  Sampler greedy{GenerateOptions()};
   std::vector<std::int32_t> ids;
   while (true) {
     const std::span<const float> logits = as_span(row);
@@ -207,7 +209,7 @@ std::string Evaluation::decode_greedily(Sequence& sequence, at::Tensor row) cons
     if (engine_.is_end_token(id)) break;
     ids.push_back(id);
     if (static_cast<std::int64_t>(ids.size()) >= options_.max_new_tokens) break;
-    row = sequence.step(id).to(at::kFloat).contiguous();
+    row = sequence.step(id);
   }
   return engine_.tokenizer().decode(ids, true);
 }

@@ -1,0 +1,77 @@
+// The verbs of the command line: what each was asked to do, as plain structs that options.cc fills,
+// and one function that does it, in the file of that name. Results go to stdout, everything else to
+// stderr.
+#pragma once
+
+#include <qvlm/session.h>
+
+#include <string>
+#include <variant>
+#include <vector>
+
+namespace qvlm::cli {
+
+// Options that every verb understands.
+struct CommonOptions {
+  int threads = 0;     // 0: as many as the system gives
+  bool json = false;   // the result as one JSON object instead of a table
+  bool quiet = false;  // no progress, no log
+};
+
+struct InspectCommand {
+  std::string model;
+  bool tensors = false;  // list every tensor
+};
+
+struct QuantizeCommand {
+  std::string model, out, recipe;
+  std::string report;  // empty: none
+  bool overwrite = false;
+};
+
+struct GenerateCommand {
+  std::string model;
+  std::string prompt;
+  std::vector<std::string> images;
+  GenerateOptions options;
+  Execution execution = Execution::kPacked;
+  std::string save_logits;  // empty: not saved
+};
+
+struct EvaluateCommand {
+  std::string model, data;
+  std::int64_t items = 0;  // 0: all
+  std::int64_t max_new_tokens = 8;
+  Execution execution = Execution::kPacked;
+  std::string report;     // empty: none
+  std::string reference;  // empty: none
+};
+
+struct ReportCommand {
+  std::vector<std::string> files;  // the first is the reference
+  bool markdown = false;
+};
+
+struct BenchCommand {
+  std::string model;
+  std::int64_t prompt_tokens = 128;
+  std::int64_t new_tokens = 64;
+  int repeats = 5;
+  Execution execution = Execution::kPacked;
+};
+
+using Command = std::variant<InspectCommand,
+                             QuantizeCommand,
+                             GenerateCommand,
+                             EvaluateCommand,
+                             ReportCommand,
+                             BenchCommand>;
+
+void run(const InspectCommand& command, const CommonOptions& common);
+void run(const QuantizeCommand& command, const CommonOptions& common);
+void run(const GenerateCommand& command, const CommonOptions& common);
+void run(const EvaluateCommand& command, const CommonOptions& common);
+void run(const ReportCommand& command, const CommonOptions& common);
+void run(const BenchCommand& command, const CommonOptions& common);
+
+}  // namespace qvlm::cli

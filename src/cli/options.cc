@@ -1,0 +1,235 @@
+#include "cli/options.h"
+
+#include <CLI/CLI.hpp>
+
+#include "base/error.h"
+
+namespace qvlm::cli {
+namespace {
+
+constexpr const char* kExitCodes =
+    "exit codes: 0 done, 2 usage or recipe, 3 bad or missing file, 4 unsupported model or CPU, 1 "
+    "anything else";
+
+// A verb: its parser, and where its options end up until it is clear which verb was meant.
+template <typename T>
+CLI::App* add_verb(CLI::App& app,
+                   std::optional<Command>& chosen,
+                   T& options,
+                   const char* name,
+                   const std::string& description,
+                   const std::string& example) {
+  CLI::App* verb = app.add_subcommand(name, description);
+  verb->footer("example:\n  " + example + "\n\n" + kExitCodes);
+  verb->fallthrough();  // --json and its like may stand behind the verb
+  verb->final_callback([&chosen, &options] { chosen = options; });
+  return verb;
+}
+
+void add_model(CLI::App* verb, std::string& model) {
+  verb->add_option("model", model, "model folder in Hugging Face form")
+      ->required()
+      ->type_name("MODEL");
+}
+
+void add_execution(CLI::App* verb, Execution& execution) {
+  const auto choose = [&execution](const std::string& name) {
+    execution = name == "packed"      ? Execution::kPacked
+                : name == "simulated" ? Execution::kSimulated
+                                      : Execution::kFloat;
+  };
+  verb->add_option_function<std::string>(
+          "--execution", choose,
+          "how quantized linears compute: integer kernels, float on rounded codes, "
+          "or float with untouched activations; default packed")
+      ->check(CLI::IsMember({"packed", "simulated", "float"}))
+      ->type_name("HOW");
+}
+
+CLI::Option* add_file(CLI::App* verb,
+                      const char* name,
+                      std::string& file,
+                      const std::string& description) {
+  return verb->add_option(name, file, description)->type_name("FILE");
+}
+
+CLI::Option* add_count(CLI::App* verb,
+                       const char* name,
+                       std::int64_t& value,
+                       const std::string& description) {
+  return verb->add_option(name, value, description + "; default " + std::to_string(value))
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 30, "1 or more"))
+      ->type_name("N");
+}
+
+// All verbs and the structs their options land in.
+class Parser {
+ public:
+  Parser();
+  std::optional<CommandLine> parse(int argc, const char* const* argv);
+
+ private:
+  void add_common();
+  void add_inspect();
+  void add_quantize();
+  void add_generate();
+  void add_evaluate();
+  void add_report();
+  void add_bench();
+
+  CLI::App app_{"Quantizes vision-language models, runs them, and measures what that costs.",
+                "qvlm"};
+  CommonOptions common_;
+  InspectCommand inspect_;
+  QuantizeCommand quantize_;
+  GenerateCommand generate_;
+  EvaluateCommand evaluate_;
+  ReportCommand report_;
+  BenchCommand bench_;
+  std::optional<Command> chosen_;
+};
+
+Parser::Parser() {
+  app_.require_subcommand(1);
+  app_.footer(std::string("example:\n  qvlm generate models/reference-llava --image scene.png "
+                          "--prompt \"what colour is "
+                          "the circle?\"\n\n") +
+              kExitCodes + "\nsizes: 1 MB = 1 000 000 bytes");
+  add_common();
+  add_inspect();
+  add_quantize();
+  add_generate();
+  add_evaluate();
+  add_report();
+  add_bench();
+}
+
+void Parser::add_common() {
+  app_.add_option("--threads", common_.threads, "threads to use; default: all cores")
+      ->check(CLI::Range(1, 1024))
+      ->type_name("N");
+  app_.add_flag("--json", common_.json, "print the result as one JSON object");
+  app_.add_flag("--quiet", common_.quiet, "no progress and no log on stderr");
+  app_.set_version_flag("--version", std::string("qvlm ") + QVLM_VERSION);
+}
+
+void Parser::add_inspect() {
+  CLI::App* verb =
+      add_verb(app_, chosen_, inspect_, "inspect",
+               "Shows what a model folder holds: sizes, components, and how its linears compute.",
+               "qvlm inspect models/reference-llava --tensors");
+  add_model(verb, inspect_.model);
+  verb->add_flag("--tensors", inspect_.tensors,
+                 "list every tensor by its name in the files and by ours");
+}
+
+void Parser::add_quantize() {
+  CLI::App* verb = add_verb(
+      app_, chosen_, quantize_, "quantize",
+      "Quantizes a model by a recipe and writes it as a compressed-tensors folder.",
+      "qvlm quantize models/reference-llava reference-w4a8 --recipe configs/recipes/w4a8.yaml");
+  add_model(verb, quantize_.model);
+  verb->add_option("out", quantize_.out, "folder to write; must not exist")
+      ->required()
+      ->type_name("OUT");
+  add_file(verb, "--recipe", quantize_.recipe, "recipe: which linear gets which scheme (YAML)")
+      ->required();
+  add_file(verb, "--report", quantize_.report, "also write what was done to each linear (JSON)");
+  verb->add_flag("--overwrite", quantize_.overwrite, "replace OUT if it exists");
+}
+
+void Parser::add_generate() {
+  CLI::App* verb = add_verb(
+      app_, chosen_, generate_, "generate",
+      "Answers a question, usually about an image; the text streams to stdout.",
+      "qvlm generate models/reference-llava --image scene.png --prompt \"is there a circle?\"");
+  GenerateOptions& options = generate_.options;
+  add_model(verb, generate_.model);
+  verb->add_option("--image", generate_.images, "PNG, JPEG or WebP; may be given several times")
+      ->type_name("FILE")
+      ->allow_extra_args(false);
+  verb->add_option("--prompt", generate_.prompt, "the question")->required()->type_name("TEXT");
+  add_count(verb, "--max-new-tokens", options.max_new_tokens, "most tokens to generate");
+  verb->add_option("--temperature", options.temperature, "0: always the likeliest token; default 0")
+      ->type_name("T");
+  verb->add_option("--top-k", options.top_k, "sample among the K likeliest tokens; default: all")
+      ->type_name("K");
+  verb->add_option("--top-p", options.top_p,
+                   "sample among the likeliest tokens of total probability P; default 1")
+      ->type_name("P");
+  verb->add_option("--seed", options.seed, "same seed, same text; default 0")->type_name("N");
+  verb->add_option("--stop", options.stop, "end before this text; may be given several times")
+      ->type_name("TEXT")
+      ->allow_extra_args(false);
+  add_execution(verb, generate_.execution);
+  add_file(verb, "--save-logits", generate_.save_logits,
+           "also write the prompt's logits, float32 [tokens, vocab] (safetensors)");
+}
+
+void Parser::add_evaluate() {
+  CLI::App* verb =
+      add_verb(app_, chosen_, evaluate_, "evaluate",
+               "Asks a model the questions of a data folder and counts the right answers.",
+               "qvlm evaluate reference-w4a8 --data data/easy-vqa-test --reference float.json");
+  add_model(verb, evaluate_.model);
+  verb->add_option("--data", evaluate_.data, "folder with data.jsonl (docs/evaluation.md)")
+      ->required()
+      ->type_name("FOLDER");
+  verb->add_option("--items", evaluate_.items, "only the first N items; default: all")
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 40, "1 or more"))
+      ->type_name("N");
+  add_count(verb, "--max-new-tokens", evaluate_.max_new_tokens, "most tokens of an answer");
+  add_execution(verb, evaluate_.execution);
+  add_file(verb, "--report", evaluate_.report,
+           "write every answer (JSON) and, beside it as <name>.logits.safetensors, the logits");
+  add_file(verb, "--reference", evaluate_.reference,
+           "compare item by item with this earlier report");
+}
+
+void Parser::add_report() {
+  CLI::App* verb =
+      add_verb(app_, chosen_, report_, "report",
+               "Puts reports of `qvlm evaluate` side by side; the first is the reference.",
+               "qvlm report float.json w8a8.json w4a8.json");
+  verb->add_option("files", report_.files, "reports of the same items")
+      ->required()
+      ->type_name("REPORT");
+  verb->add_flag("--markdown", report_.markdown, "print the table as Markdown");
+}
+
+void Parser::add_bench() {
+  CLI::App* verb =
+      add_verb(app_, chosen_, bench_, "bench",
+               "Measures loading, image encoding, prefill and decoding; medians of several runs.",
+               "qvlm bench reference-w4a8 --prompt-tokens 128 --new-tokens 64");
+  add_model(verb, bench_.model);
+  add_count(verb, "--prompt-tokens", bench_.prompt_tokens,
+            "positions of the prompt, those of one image included");
+  add_count(verb, "--new-tokens", bench_.new_tokens, "tokens to decode");
+  verb->add_option("--repeats", bench_.repeats, "runs to take the median of; default 5")
+      ->check(CLI::Range(1, 1000))
+      ->type_name("N");
+  add_execution(verb, bench_.execution);
+}
+
+std::optional<CommandLine> Parser::parse(int argc, const char* const* argv) {
+  try {
+    app_.parse(argc, argv);
+  } catch (const CLI::Success& asked) {  // help or version
+    app_.exit(asked);
+    return std::nullopt;
+  } catch (const CLI::ParseError& error) {
+    const auto verbs = app_.get_subcommands();
+    const std::string verb = verbs.empty() ? "" : " " + verbs.front()->get_name();
+    fail(ErrorKind::kInvalidArgument, error.what(), "; see qvlm", verb, " --help");
+  }
+  return CommandLine{common_, *chosen_};
+}
+
+}  // namespace
+
+std::optional<CommandLine> parse_command_line(int argc, const char* const* argv) {
+  return Parser().parse(argc, argv);
+}
+
+}  // namespace qvlm::cli
