@@ -107,7 +107,7 @@ TEST_P(ParityTest, PiecewisePrefillEqualsOnePass) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Llava, ParityTest, testing::ValuesIn(case_names()),
-                         [](const auto& info) { return info.param; });
+                         [](const auto& param_info) { return param_info.param; });
 
 }  // namespace
 }  // namespace qvlm

@@ -1,0 +1,109 @@
+// quantize(): what is written, read again, equals what was computed; the same inputs give the same bytes; failures
+// leave nothing behind.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <qvlm/error.h>
+#include <qvlm/quantize.h>
+
+#include "base/mapped_file.h"
+#include "io/quantized_checkpoint.h"
+#include "model/linear_list.h"
+#include "model/vlm.h"
+#include "quant/quantized_tensor.h"
+#include "support/golden.h"
+#include "support/temporary_folder.h"
+
+namespace qvlm {
+namespace {
+
+namespace fs = std::filesystem;
+
+const fs::path kModel = fs::path(QVLM_TESTS_DIR) / "data" / "llava" / "hub_default";
+
+LinearScheme scheme(int weight_bits, int group_size, int activation_bits) {
+  LinearScheme linear{{.bits = weight_bits}, {}};
+  if (group_size > 0) linear.weight = {.bits = weight_bits, .granularity = Granularity::kGroup, .group_size = group_size};
+  if (activation_bits > 0) {
+    linear.activation = Scheme{.bits = activation_bits, .granularity = Granularity::kToken, .dynamic = true};
+  }
+  return linear;
+}
+
+class QuantizeTest : public testing::TestWithParam<LinearScheme> {
+ protected:
+  Recipe recipe() const { return {.name = "test", .standard = GetParam(), .overrides = {{"lm_head", std::nullopt}}}; }
+  TemporaryFolder folder_;
+};
+
+TEST_P(QuantizeTest, WrittenCodesAreTheComputedOnes) {
+  const fs::path out = folder_.path() / "out";
+  quantize(kModel, out, recipe());
+  const Checkpoint source = Checkpoint::open(kModel), result = Checkpoint::open(out);
+  const auto quantization = QuantizationConfig::load(result);
+  ASSERT_TRUE(quantization.has_value());
+  EXPECT_FALSE(quantization->find("lm_head").has_value());
+  for (const LinearShape& linear : list_linears(load_model_config(source))) {
+    if (linear.name == "lm_head") continue;
+    const auto found = quantization->find(linear.name);
+    ASSERT_TRUE(found.has_value()) << linear.name;
+    EXPECT_EQ(*found, GetParam()) << linear.name;
+    const TensorView view = source.get_tensor(linear.name + ".weight");
+    const QuantizedTensor want = quantize_weight(to_float32(view), GetParam().weight, scalar_type(view.dtype));
+    const QuantizedTensor got = to_quantized_tensor(load_quantized_weight(result, linear.name, found->weight));
+    EXPECT_TRUE(at::equal(got.codes, want.codes)) << linear.name;
+    EXPECT_TRUE(at::equal(got.scale, want.scale)) << linear.name;
+  }
+}
+
+// The packed and the simulated path differ in float rounding only, until a difference moves an activation over a
+// rounding tie; then it is worth one code. So the bound is one activation step, far below any real error.
+TEST_P(QuantizeTest, PackedModelEqualsSimulatedModel) {
+  const fs::path out = folder_.path() / "out";
+  quantize(kModel, out, recipe());
+  const Checkpoint checkpoint = Checkpoint::open(out);
+  const Golden golden(kModel / "golden.safetensors");
+  const auto logits = [&](Execution execution) {
+    const Vlm model = Vlm::load(checkpoint, execution);
+    const std::vector<std::int32_t> ids = golden.ids("prompt0.input_ids");
+    KvCache cache(model.config().text, static_cast<std::int64_t>(ids.size()));
+    return model.forward(model.embed(ids, {model.encode_image(golden.get("prompt0.pixel_values"))}), cache);
+  };
+  const at::Tensor simulated = logits(Execution::kSimulated);
+  const double step = GetParam().activation ? 1.0 / ((1 << GetParam().activation->bits) - 1) : 1e-5;
+  EXPECT_LE(relative_difference(logits(Execution::kPacked), simulated), step);
+  EXPECT_LE(relative_difference(simulated, golden.get("prompt0.logits")), 1.0);  // the same model, coarser
+}
+
+TEST_P(QuantizeTest, SameInputsSameBytes) {
+  quantize(kModel, folder_.path() / "a", recipe());
+  quantize(kModel, folder_.path() / "b", recipe());
+  for (const auto& entry : fs::directory_iterator(folder_.path() / "a")) {
+    const fs::path twin = folder_.path() / "b" / entry.path().filename();
+    EXPECT_EQ(read_text_file(entry.path()), read_text_file(twin)) << entry.path();
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Recipes, QuantizeTest,
+                         testing::Values(scheme(8, 0, 8), scheme(4, 32, 0), scheme(4, 32, 8), scheme(6, 0, 6),
+                                         scheme(4, 32, 4), scheme(3, 32, 3), scheme(8, 0, 0)),
+                         [](const auto& param_info) {
+                           std::string name = describe(param_info.param);
+                           std::replace(name.begin(), name.end(), ' ', '_');
+                           return name;
+                         });
+
+TEST(QuantizeFailureTest, NothingIsLeftBehind) {
+  const TemporaryFolder folder;
+  const Recipe fits{.name = "r", .standard = scheme(8, 0, 8)};
+  const Recipe does_not{.name = "r", .standard = scheme(4, 128, 8)};  // 32 inputs
+  EXPECT_THROW(quantize(kModel, folder.path() / "out", does_not), Error);
+  EXPECT_TRUE(fs::is_empty(folder.path()));
+  quantize(kModel, folder.path() / "out", fits);
+  EXPECT_THROW(quantize(kModel, folder.path() / "out", fits), Error);  // exists
+  EXPECT_THROW(quantize(folder.path() / "out", folder.path() / "twice", fits), Error);  // already quantized
+  EXPECT_FALSE(fs::exists(folder.path() / "twice"));
+}
+
+}  // namespace
+}  // namespace qvlm

@@ -1,0 +1,100 @@
+// Recipes: every shipped one loads and fits, every mistake is named.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <qvlm/error.h>
+
+#include <fstream>
+
+#include "pipeline/recipe.h"
+#include "quant/scheme.h"
+#include "support/temporary_folder.h"
+
+namespace qvlm {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::AllOf;
+using testing::HasSubstr;
+
+// Two decoder layers of 128 inputs and a head; what the shipped recipes must fit.
+std::vector<LinearShape> some_linears() {
+  ModelConfig config;
+  config.vision.layers = 1;
+  config.text.layers = 2;
+  config.text.hidden_size = config.text.intermediate_size = 128;
+  config.text.heads = config.text.kv_heads = 4;
+  config.text.head_dim = 32;
+  return list_linears(config);
+}
+
+std::string message_of(const std::string& yaml) {
+  const TemporaryFolder folder;
+  const fs::path file = folder.path() / "r.yaml";
+  std::ofstream(file) << yaml;
+  try {
+    apply_recipe(Recipe::load(file), some_linears());
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::kInvalidArgument);
+    return error.what();
+  }
+  return "no error";
+}
+
+TEST(RecipeTest, EveryShippedRecipeLoadsAndFits) {
+  int recipes = 0;
+  for (const auto& entry : fs::directory_iterator(fs::path(QVLM_SOURCE_DIR) / "configs" / "recipes")) {
+    const Recipe recipe = Recipe::load(entry.path());
+    EXPECT_EQ(recipe.name, entry.path().stem().string());
+    const auto schemes = apply_recipe(recipe, some_linears());
+    EXPECT_EQ(schemes.size(), 14u) << "the decoder's linears, in " << recipe.name;
+    ++recipes;
+  }
+  EXPECT_GE(recipes, 6);
+}
+
+TEST(RecipeTest, LaterOverridesWin) {
+  Recipe recipe{.name = "r", .standard = LinearScheme{{.bits = 8}, {}}};
+  recipe.overrides.push_back({"decoder\\..*", LinearScheme{{.bits = 4}, {}}});
+  recipe.overrides.push_back({".*\\.down_proj", std::nullopt});
+  const auto schemes = apply_recipe(recipe, some_linears());
+  EXPECT_EQ(schemes.at("lm_head").weight.bits, 8);
+  EXPECT_EQ(schemes.at("decoder.layers.1.mlp.up_proj").weight.bits, 4);
+  EXPECT_FALSE(schemes.contains("decoder.layers.1.mlp.down_proj"));
+}
+
+TEST(RecipeTest, MistakesAreNamed) {
+  EXPECT_THAT(message_of("name: r\ndefault:\n  weight: {bits: 4}\n  activations: {bits: 8}\n"),
+              AllOf(HasSubstr("r.yaml:4"), HasSubstr("'activations'")));
+  EXPECT_THAT(message_of("name: r\ndefault:\n  weight: {bits: 9}\n"), HasSubstr("bits must be 2 to 8, got 9"));
+  EXPECT_THAT(message_of("name: r\ndefault:\n  weight: {bits: four}\n"), HasSubstr("'bits' has the wrong type"));
+  EXPECT_THAT(message_of("name: r\ndefault:\n  weight: {bits: 4, granularity: row}\n"), HasSubstr("'row'"));
+  EXPECT_THAT(message_of("name: r\ndefault:\n  weight: {bits: 4, granularity: group, group_size: 48}\n"),
+              HasSubstr("32, 64 or 128"));
+  EXPECT_THAT(message_of("name: r\ndefault: {weight: {bits: 4}}\noverrides:\n  - {match: 'nothing', keep: float}\n"),
+              HasSubstr("'nothing' matches no linear"));
+  EXPECT_THAT(message_of("name: r\ndefault: {weight: {bits: 4}}\noverrides:\n  - {match: '(', keep: float}\n"),
+              HasSubstr("not a regular expression"));
+  EXPECT_THAT(message_of("name: [r\n"), HasSubstr("not valid YAML"));
+  EXPECT_THAT(message_of("default: {weight: {bits: 4}}\n"), HasSubstr("'name' is missing"));
+}
+
+TEST(RecipeTest, GroupsMustDivide) {
+  const Recipe recipe{.name = "r",
+                      .standard = LinearScheme{{.granularity = Granularity::kGroup, .group_size = 128}, {}}};
+  try {
+    apply_recipe(recipe, {{"lm_head", 8, 96}});
+    FAIL() << "no error";
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), AllOf(HasSubstr("128"), HasSubstr("lm_head"), HasSubstr("96")));
+  }
+}
+
+TEST(SchemeTest, ShortNames) {
+  const Scheme grouped{.bits = 4, .granularity = Granularity::kGroup, .group_size = 128};
+  EXPECT_EQ(describe({grouped, Scheme{.bits = 8}}), "w4 g128 a8");
+  EXPECT_EQ(describe({{.bits = 8, .symmetric = false}, {}}), "w8 asym");
+}
+
+}  // namespace
+}  // namespace qvlm
