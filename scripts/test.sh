@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# Everything CI runs, cheapest first; stops at the first failure.
+#
+#   scripts/test.sh [--quick]     --quick: stop after the tests of the dev build
+#
+# Each step writes build/test/<step>.log. QVLM_TEST_DATA names a folder with extra public data; without it the
+# tests that want it say SKIPPED.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+quick=false
+case "${1:-}" in
+  "") ;;
+  --quick) quick=true ;;
+  *) echo "usage: scripts/test.sh [--quick]" >&2; exit 2 ;;
+esac
+
+if [[ -z "${QVLM_TEST_DATA:-}" && -d ../shared/data ]]; then
+  QVLM_TEST_DATA=$(realpath ../shared/data)
+  export QVLM_TEST_DATA
+fi
+export CCACHE_NOHASHDIR=1  # dev takes from the cache what lean has compiled
+
+logs=build/test
+mkdir -p "$logs"
+summary=""
+
+step() {  # step NAME COMMAND...
+  local name=$1 log=$logs/$1.log start=$SECONDS
+  echo "== $name"
+  if "${@:2}" >"$log" 2>&1; then
+    # What ctest says at the end: totals, and which tests were skipped.
+    sed -n -e '/tests passed/p' -e '/Skipped)/s/^/  skipped:/p' "$log"
+    summary+=$(printf '%-14s ok %6d s' "$name" $((SECONDS - start)))$'\n'
+  else
+    tail -n 80 "$log" >&2
+    echo "$summary$name FAILED after $((SECONDS - start)) s; the whole output is in $log"
+    exit 1
+  fi
+}
+
+build_and_test() {  # build_and_test PRESET
+  cmake --preset "$1" && cmake --build --preset "$1" && ctest --preset "$1"
+}
+
+interop() {
+  cmake --preset release && cmake --build --preset release --target qvlm_cli tokenizer_driver &&
+    .venv/bin/python scripts/check_tokenizer.py --driver build/release/tests/text/tokenizer_driver
+}
+
+finish() {
+  printf '\n%s%-14s ok %6d s\n' "$summary" total "$SECONDS"
+  exit 0
+}
+
+packages=()
+$quick || packages=(--dev)
+step dependencies scripts/install_deps.sh "${packages[@]}"
+step tree scripts/check_tree.sh
+step format scripts/check_format.sh
+step lean build_and_test lean
+step dev build_and_test dev
+! $quick || finish
+step headers scripts/check_headers.sh build/dev
+step asan build_and_test asan
+step interop interop
+step quickstart scripts/quickstart.sh --items 200
+finish
