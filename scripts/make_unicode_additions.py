@@ -2,13 +2,14 @@
 """Writes src/text/unicode_additions.cc: the characters that the reference tokenizers know and PCRE2 does not.
 
 PCRE2 10.42 has the character tables of Unicode 14, like Python 3.11's unicodedata; the regular expressions of
-the `tokenizers` package (0.23.3) have newer ones. Run with Python 3.11 and that package installed.
+the `tokenizers` package (0.23.3) have newer ones. Its normalizers have older ones: the second table lists the
+characters that they leave where they stand. Run with Python 3.11 and that package installed.
 """
 
 import pathlib
 import unicodedata
 
-from tokenizers import Regex, pre_tokenizers
+from tokenizers import Regex, normalizers, pre_tokenizers
 
 CATEGORIES = "Lu Ll Lt Lm Lo Mn Mc Me Nd Nl No Pc Pd Ps Pe Pi Pf Po Sm Sc Sk So Zs Zl Zp Cf".split()
 HEADER = """// Written by scripts/make_unicode_additions.py; do not edit.
@@ -19,11 +20,16 @@ namespace {
 
 constexpr UnicodeAddition kAdditions[] = {
 """
+MIDDLE = """};
+
+constexpr CharacterRange kUnknownToNfc[] = {
+"""
 FOOTER = """};
 
 }  // namespace
 
 std::span<const UnicodeAddition> unicode_additions() { return kAdditions; }
+std::span<const CharacterRange> unknown_to_nfc() { return kUnknownToNfc; }
 
 }  // namespace qvlm
 """
@@ -36,6 +42,34 @@ def matching(pattern: str, characters: str) -> set[str]:
         for piece, _ in splitter.pre_tokenize_str(characters[begin : begin + 4096]):
             kept.update(piece)
     return set(characters) - kept
+
+
+def unknown_to_nfc() -> list[int]:
+    """Characters that take part in normalization, of which the reference does not know that they do."""
+    nfc, nfd = normalizers.NFC(), normalizers.NFD()
+
+    def moves(point: int) -> bool:  # to before a mark of class 240
+        return nfd.normalize_str("\u4e00\u0345" + chr(point)).endswith("\u0345")
+
+    points = []
+    for point in range(0x110000):
+        if 0 < unicodedata.combining(chr(point)) < 240 and not unicodedata.decomposition(chr(point)):
+            if not moves(point):
+                points.append(point)
+        decomposed = unicodedata.normalize("NFD", chr(point)) if not 0xD800 <= point < 0xE000 else ""
+        if len(decomposed) == 2 and nfc.normalize_str(decomposed) != unicodedata.normalize("NFC", decomposed):
+            points.append(ord(decomposed[1]))
+    return sorted(set(points))
+
+
+def ranges(points: list[int]) -> list[list[int]]:
+    rows: list[list[int]] = []
+    for point in points:
+        if rows and rows[-1][1] == point - 1:
+            rows[-1][1] = point
+        else:
+            rows.append([point, point])
+    return rows
 
 
 def main() -> None:
@@ -58,7 +92,8 @@ def main() -> None:
         for first, last, (name, is_han) in rows
     ]
     target = pathlib.Path(__file__).parent.parent / "src/text/unicode_additions.cc"
-    target.write_text(HEADER + "".join(lines) + FOOTER)
+    unknown = [f"    {{0x{first:X}, 0x{last:X}}},\n" for first, last in ranges(unknown_to_nfc())]
+    target.write_text(HEADER + "".join(lines) + MIDDLE + "".join(unknown) + FOOTER)
     print(f"{len(category)} characters in {len(rows)} ranges -> {target}")
 
 

@@ -12,14 +12,17 @@ namespace {
 
 using Tree = nlohmann::ordered_json;
 
-const Tree& tree(const void* node) { return *static_cast<const Tree*>(node); }
+const Tree& tree(const void* node) {
+  return *static_cast<const Tree*>(node);
+}
 
 std::string child_path(const std::string& path, std::string_view key) {
   return path.empty() ? std::string(key) : path + "." + std::string(key);
 }
 
-// Builds the tree from the parser's events. nlohmann's own builder searches an object for every key it adds,
-// which takes seconds for a vocabulary, and resolves a duplicate key silently to the last one.
+// Builds the tree from the parser's events. nlohmann's own builder searches an object for every key
+// it adds, which takes seconds for a vocabulary, and resolves a duplicate key silently to the last
+// one.
 class TreeBuilder : public nlohmann::json_sax<Tree> {
  public:
   TreeBuilder(Tree& root, std::string_view source) : root_(root), source_(source) {}
@@ -28,7 +31,9 @@ class TreeBuilder : public nlohmann::json_sax<Tree> {
   bool boolean(bool value) override { return add(value) != nullptr; }
   bool number_integer(number_integer_t value) override { return add(value) != nullptr; }
   bool number_unsigned(number_unsigned_t value) override { return add(value) != nullptr; }
-  bool number_float(number_float_t value, const string_t&) override { return add(value) != nullptr; }
+  bool number_float(number_float_t value, const string_t&) override {
+    return add(value) != nullptr;
+  }
   bool string(string_t& value) override { return add(std::move(value)) != nullptr; }
   bool binary(binary_t&) override { return false; }  // not in JSON text
 
@@ -44,12 +49,15 @@ class TreeBuilder : public nlohmann::json_sax<Tree> {
   bool end_array() override { return close(); }
 
   bool key(string_t& key) override {
-    require(open_.back().keys.insert(key).second, ErrorKind::kCorrupt, source_, ": duplicate key '", key, "'");
+    require(open_.back().keys.insert(key).second, ErrorKind::kCorrupt, source_, ": duplicate key '",
+            key, "'");
     key_ = std::move(key);
     return true;
   }
 
-  bool parse_error(std::size_t, const std::string&, const nlohmann::detail::exception& error) override {
+  bool parse_error(std::size_t,
+                   const std::string&,
+                   const nlohmann::detail::exception& error) override {
     fail(ErrorKind::kCorrupt, source_, ": not valid JSON: ", error.what());
   }
 
@@ -59,7 +67,8 @@ class TreeBuilder : public nlohmann::json_sax<Tree> {
     std::unordered_set<std::string> keys;
   };
 
-  // The open node is the last child of its parent, which cannot grow meanwhile: the pointers stay good.
+  // The open node is the last child of its parent, which cannot grow meanwhile: the pointers stay
+  // good.
   Tree* add(Tree&& value) {
     if (open_.empty()) {
       root_ = std::move(value);
@@ -102,9 +111,11 @@ Json::Json(bool value) : document_(new Document{value, {}}), node_(&document_->t
 Json::Json(int value) : document_(new Document{value, {}}), node_(&document_->tree) {}
 Json::Json(std::int64_t value) : document_(new Document{value, {}}), node_(&document_->tree) {}
 Json::Json(double value)
-    : document_(new Document{std::isfinite(value) ? Tree(value) : Tree(), {}}), node_(&document_->tree) {}
+    : document_(new Document{std::isfinite(value) ? Tree(value) : Tree(), {}}),
+      node_(&document_->tree) {}
 Json::Json(const char* value) : Json(std::string_view(value)) {}
-Json::Json(std::string_view value) : document_(new Document{std::string(value), {}}), node_(&document_->tree) {}
+Json::Json(std::string_view value)
+    : document_(new Document{std::string(value), {}}), node_(&document_->tree) {}
 Json::Json(const std::string& value) : Json(std::string_view(value)) {}
 
 Json Json::object() {
@@ -130,22 +141,41 @@ Json Json::load(const std::filesystem::path& file) {
   return parse(read_text_file(file), file.string());
 }
 
-bool Json::is_null() const { return tree(node_).is_null(); }
-bool Json::is_object() const { return tree(node_).is_object(); }
-bool Json::is_array() const { return tree(node_).is_array(); }
-bool Json::is_string() const { return tree(node_).is_string(); }
-bool Json::is_bool() const { return tree(node_).is_boolean(); }
-bool Json::is_int() const { return tree(node_).is_number_integer(); }
-bool Json::is_number() const { return tree(node_).is_number(); }
+bool Json::is_null() const {
+  return tree(node_).is_null();
+}
+bool Json::is_object() const {
+  return tree(node_).is_object();
+}
+bool Json::is_array() const {
+  return tree(node_).is_array();
+}
+bool Json::is_string() const {
+  return tree(node_).is_string();
+}
+bool Json::is_bool() const {
+  return tree(node_).is_boolean();
+}
+bool Json::is_int() const {
+  return tree(node_).is_number_integer();
+}
+bool Json::is_number() const {
+  return tree(node_).is_number();
+}
 
-std::size_t Json::size() const { return is_object() || is_array() ? tree(node_).size() : 0; }
+std::size_t Json::size() const {
+  return is_object() || is_array() ? tree(node_).size() : 0;
+}
 
-bool Json::contains(std::string_view key) const { return is_object() && tree(node_).contains(key); }
+bool Json::contains(std::string_view key) const {
+  return is_object() && tree(node_).contains(key);
+}
 
 std::vector<std::string> Json::keys() const {
   std::vector<std::string> keys;
   if (is_object()) {
-    for (const auto& [key, value] : tree(node_).items()) keys.push_back(key);
+    for (const auto& [key, value] : tree(node_).items())
+      keys.push_back(key);
   }
   return keys;
 }
@@ -156,57 +186,71 @@ std::string Json::where() const {
 }
 
 Json Json::get(std::string_view key) const {
-  require(is_object(), ErrorKind::kCorrupt, where(), ": expected an object with the key '", key, "', got ",
-          tree(node_).type_name());
+  require(is_object(), ErrorKind::kCorrupt, where(), ": expected an object with the key '", key,
+          "', got ", tree(node_).type_name());
   const auto found = tree(node_).find(key);
-  require(found != tree(node_).end(), ErrorKind::kNotFound, where(), ": the key '", key, "' is missing");
+  require(found != tree(node_).end(), ErrorKind::kNotFound, where(), ": the key '", key,
+          "' is missing");
   return Json(document_, &*found, child_path(path_, key));
 }
 
-Json Json::find(std::string_view key) const { return contains(key) ? get(key) : Json(); }
+Json Json::find(std::string_view key) const {
+  return contains(key) ? get(key) : Json();
+}
 
 Json Json::at(std::size_t index) const {
-  require(is_array() && index < size(), ErrorKind::kCorrupt, where(), ": expected an array of more than ", index,
-          " elements, got ", tree(node_).type_name(), " of ", size());
+  require(is_array() && index < size(), ErrorKind::kCorrupt, where(),
+          ": expected an array of more than ", index, " elements, got ", tree(node_).type_name(),
+          " of ", size());
   return Json(document_, &tree(node_)[index], path_ + "[" + std::to_string(index) + "]");
 }
 
 void Json::for_each(const std::function<void(const std::string&, const Json&)>& visit) const {
-  for (const auto& [key, value] : tree(node_).items()) visit(key, Json(document_, &value, child_path(path_, key)));
+  for (const auto& [key, value] : tree(node_).items()) {
+    visit(key, Json(document_, &value, is_array() ? path_ + "[" + key + "]" : child_path(path_, key)));
+  }
 }
 
 std::string Json::as_string() const {
-  require(is_string(), ErrorKind::kCorrupt, where(), ": expected a string, got ", tree(node_).type_name());
+  require(is_string(), ErrorKind::kCorrupt, where(), ": expected a string, got ",
+          tree(node_).type_name());
   return tree(node_).get<std::string>();
 }
 
 std::int64_t Json::as_int() const {
-  const bool whole = is_number() && std::floor(tree(node_).get<double>()) == tree(node_).get<double>();
+  const bool whole =
+      is_number() && std::floor(tree(node_).get<double>()) == tree(node_).get<double>();
   require(whole, ErrorKind::kCorrupt, where(), ": expected an integer, got ", tree(node_).dump());
   return tree(node_).get<std::int64_t>();
 }
 
 double Json::as_double() const {
-  require(is_number(), ErrorKind::kCorrupt, where(), ": expected a number, got ", tree(node_).type_name());
+  require(is_number(), ErrorKind::kCorrupt, where(), ": expected a number, got ",
+          tree(node_).type_name());
   return tree(node_).get<double>();
 }
 
 bool Json::as_bool() const {
-  require(is_bool(), ErrorKind::kCorrupt, where(), ": expected true or false, got ", tree(node_).type_name());
+  require(is_bool(), ErrorKind::kCorrupt, where(), ": expected true or false, got ",
+          tree(node_).type_name());
   return tree(node_).get<bool>();
 }
 
 std::vector<std::int64_t> Json::as_ints() const {
-  require(is_array(), ErrorKind::kCorrupt, where(), ": expected an array, got ", tree(node_).type_name());
+  require(is_array(), ErrorKind::kCorrupt, where(), ": expected an array, got ",
+          tree(node_).type_name());
   std::vector<std::int64_t> values;
-  for (std::size_t i = 0; i < size(); ++i) values.push_back(at(i).as_int());
+  for (std::size_t i = 0; i < size(); ++i)
+    values.push_back(at(i).as_int());
   return values;
 }
 
 std::vector<std::string> Json::as_strings() const {
-  require(is_array(), ErrorKind::kCorrupt, where(), ": expected an array, got ", tree(node_).type_name());
+  require(is_array(), ErrorKind::kCorrupt, where(), ": expected an array, got ",
+          tree(node_).type_name());
   std::vector<std::string> values;
-  for (std::size_t i = 0; i < size(); ++i) values.push_back(at(i).as_string());
+  for (std::size_t i = 0; i < size(); ++i)
+    values.push_back(at(i).as_string());
   return values;
 }
 

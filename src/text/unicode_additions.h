@@ -14,7 +14,14 @@ struct UnicodeAddition {
   bool han;                   // of the script Han
 };
 
-// In ascending order.
+struct CharacterRange {
+  char32_t first;
+  char32_t last;
+};
+
+// Characters newer than Unicode 14, in ascending order.
 std::span<const UnicodeAddition> unicode_additions();
+// Older ones that normalization would move or compose, but not the reference's. In ascending order.
+std::span<const CharacterRange> unknown_to_nfc();
 
 }  // namespace qvlm

@@ -2,6 +2,7 @@
 
 #include <utf8proc.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
@@ -38,6 +39,31 @@ Scan scan_character(std::string_view bytes, std::size_t at) {
     }
   }
   return {Sequence::kWhole, size};
+}
+
+template <typename Range>
+bool contains(std::span<const Range> ranges, char32_t code) {
+  const auto range = std::partition_point(ranges.begin(), ranges.end(),
+                                          [code](const Range& r) { return r.last < code; });
+  return range != ranges.end() && range->first <= code;
+}
+
+// A character the reference does not know is to it a letter that nothing combines with.
+bool is_known_to_nfc(char32_t code) {
+  return code < unknown_to_nfc().front().first ||
+         (!contains(unknown_to_nfc(), code) && !contains(unicode_additions(), code));
+}
+
+void append_nfc(std::string_view text, std::string& result) {
+  if (text.empty()) return;
+  utf8proc_uint8_t* mapped = nullptr;
+  const utf8proc_ssize_t size =
+      utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
+                   static_cast<utf8proc_ssize_t>(text.size()), &mapped,
+                   static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
+  const std::unique_ptr<utf8proc_uint8_t, decltype(&std::free)> owner(mapped, std::free);
+  require(size >= 0, ErrorKind::kResource, "normalization failed: ", utf8proc_errmsg(size));
+  result.append(reinterpret_cast<const char*>(mapped), static_cast<std::size_t>(size));
 }
 
 bool is_ascii(std::string_view text) {
@@ -145,14 +171,19 @@ std::string to_nfc(std::string_view text) {
   for (const char c : text)
     changes |= static_cast<unsigned char>(c) >= 0xCC;
   if (!changes) return std::string(text);
-  utf8proc_uint8_t* mapped = nullptr;
-  const utf8proc_ssize_t size =
-      utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
-                   static_cast<utf8proc_ssize_t>(text.size()), &mapped,
-                   static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
-  const std::unique_ptr<utf8proc_uint8_t, decltype(&std::free)> owner(mapped, std::free);
-  require(size >= 0, ErrorKind::kResource, "normalization failed: ", utf8proc_errmsg(size));
-  return {reinterpret_cast<const char*>(mapped), static_cast<std::size_t>(size)};
+  std::string result;
+  std::size_t done = 0;
+  for (std::size_t at = 0; at < text.size();) {
+    const Character character = character_at(text, at);
+    if (!is_known_to_nfc(character.code)) {
+      append_nfc(text.substr(done, at - done), result);
+      result += text.substr(at, character.size);
+      done = at + character.size;
+    }
+    at += character.size;
+  }
+  append_nfc(text.substr(done), result);
+  return result;
 }
 
 }  // namespace qvlm
