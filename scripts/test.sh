@@ -48,6 +48,10 @@ interop() {
     .venv/bin/python scripts/check_tokenizer.py --driver build/release/tests/text/tokenizer_driver
 }
 
+one_openmp_runtime() {  # two would fight over the cores
+  ldd build/dev/qvlm | tee /dev/stderr | grep -cE 'lib(gomp|omp|iomp5)\.so' | grep -qx 1
+}
+
 finish() {
   printf '\n%s%-14s ok %6d s\n' "$summary" total "$SECONDS"
   exit 0
@@ -60,6 +64,7 @@ step tree scripts/check_tree.sh
 step format scripts/check_format.sh
 step lean build_and_test lean
 step dev build_and_test dev
+step openmp one_openmp_runtime
 ! $quick || finish
 step headers scripts/check_headers.sh build/dev
 step asan build_and_test asan
