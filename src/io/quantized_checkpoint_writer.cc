@@ -8,6 +8,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "base/mapped_file.h"
 #include "io/checksums.h"
 #include "io/scheme_json.h"
@@ -126,6 +127,7 @@ QuantizedCheckpointWriter::QuantizedCheckpointWriter(const Checkpoint& source,
 void QuantizedCheckpointWriter::plan_tensors(std::int64_t shard_bytes) {
   std::int64_t filled = 0;
   std::size_t shard = 0;
+  std::vector<std::string> ragged;
   const auto add = [&](const TensorInfo& info,
                        std::optional<std::span<const std::byte>> source_bytes) {
     std::int64_t bytes = static_cast<std::int64_t>(dtype_size(info.dtype));
@@ -152,6 +154,14 @@ void QuantizedCheckpointWriter::plan_tensors(std::int64_t shard_bytes) {
         describe_stored(module, scheme->second, tensor.shape[0], tensor.shape[1], tensor.dtype);
     for (const TensorInfo& info : stored.tensors)
       add(info, std::nullopt);
+    const int group_size = scheme->second.weight.group_size;
+    if (group_size > 0 && tensor.shape[1] % group_size != 0) ragged.push_back(linear);
+  }
+  // The format allows them, but the package behind other readers refuses to dequantize them.
+  if (!ragged.empty()) {
+    log_warning(
+        join(ragged.size(), " linears (", ragged.front(),
+             " ...) have inputs that are no multiple of their group size: only qvlm reads them"));
   }
 }
 
