@@ -1,5 +1,6 @@
-// The one exception type of qvlm. Every failure that a caller can meet (a bad file, a bad argument, a full
-// disk) arrives as an Error whose kind says what to do and whose text names the file, tensor or key.
+// The one exception type of qvlm. Every failure that a caller can meet (a bad file, a bad argument,
+// a full disk) arrives as an Error whose kind says what to do and whose text names the file, tensor
+// or key.
 #pragma once
 
 #include <stdexcept>

@@ -37,9 +37,10 @@ struct QuantizeOptions {
   bool overwrite = false;  // replace an existing output folder
 };
 
-// Quantizes every linear as the recipe says and writes `out` atomically: it appears complete or not at all.
-// Weights are read, quantized and written one by one. Throws kInvalidArgument (the recipe does not fit: a pattern
-// that matches nothing, a group size that does not divide), kCorrupt (also: a weight that is not finite), kIo.
+// Quantizes every linear as the recipe says and writes `out` atomically: it appears complete or not
+// at all. Weights are read, quantized and written one by one. Throws kInvalidArgument (the recipe
+// does not fit: a pattern that matches nothing, a group size that does not divide), kCorrupt (also:
+// a weight that is not finite), kIo.
 QuantizeReport quantize(const std::filesystem::path& model,
                         const std::filesystem::path& out,
                         const Recipe& recipe,

@@ -1,11 +1,13 @@
-// Recipes: what a quantization run does to which linear. YAML files under configs/recipes/ hold them:
+// Recipes: what a quantization run does to which linear. YAML files under configs/recipes/ hold
+// them:
 //
 //   name: w4a8
 //   description: one line for people
 //   default:                       # every linear that no override matches
 //     weight: {bits: 4, granularity: group, group_size: 128, symmetric: true}
 //     activation: {bits: 8, granularity: token}       # left out: inputs stay float
-//   overrides:                     # regular expressions over whole names; a later match wins over an earlier one
+//   overrides:                     # regular expressions over whole names; a later match wins over
+//   an earlier one
 //     - match: "vision_tower\\..*|projector\\..*|lm_head"
 //       keep: float
 //
@@ -30,11 +32,12 @@ struct Override {
 struct Recipe {
   std::string name;
   std::string description;
-  std::optional<LinearScheme> standard;  // `default`; nothing: float unless an override says otherwise
+  std::optional<LinearScheme>
+      standard;  // `default`; nothing: float unless an override says otherwise
   std::vector<Override> overrides;
 
-  // Reads a YAML file. Throws kNotFound, or kInvalidArgument naming file, line and key for an unknown key, a bad
-  // value, a bad regular expression or a scheme that cannot exist.
+  // Reads a YAML file. Throws kNotFound, or kInvalidArgument naming file, line and key for an
+  // unknown key, a bad value, a bad regular expression or a scheme that cannot exist.
   static Recipe load(const std::filesystem::path& file);
 };
 

@@ -1,5 +1,5 @@
-// Schemes: how real numbers become integer codes. The recipe states them, the checkpoint declares them, the
-// quantizer and the kernels obey them, so all four share this one type.
+// Schemes: how real numbers become integer codes. The recipe states them, the checkpoint declares
+// them, the quantizer and the kernels obey them, so all four share this one type.
 #pragma once
 
 #include <optional>
@@ -18,8 +18,8 @@ struct Scheme {
   int bits = 8;           // 2..8
   bool symmetric = true;  // zero_point is 0 and scale = absmax / ((2^bits - 1) / 2)
   Granularity granularity = Granularity::kChannel;
-  int group_size = 0;  // only with kGroup: 32, 64 or 128
-  bool dynamic = false;  // activations: scales computed while running, nothing is stored
+  int group_size = 0;       // only with kGroup: 32, 64 or 128
+  bool dynamic = false;     // activations: scales computed while running, nothing is stored
   double clip_ratio = 1.0;  // the range is this share of the measured one, in (0, 1]
 
   friend bool operator==(const Scheme&, const Scheme&) = default;

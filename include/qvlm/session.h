@@ -35,11 +35,12 @@ struct Question {
 
 struct GenerateOptions {
   std::int64_t max_new_tokens = 64;
-  double temperature = 0.0;     // 0: greedy
-  std::int64_t top_k = 0;       // 0: all tokens
+  double temperature = 0.0;  // 0: greedy
+  std::int64_t top_k = 0;    // 0: all tokens
   double top_p = 1.0;
-  std::uint64_t seed = 0;       // same seed, same reply
-  std::vector<std::string> stop;  // generation ends before the first of these; also at the model's own end token
+  std::uint64_t seed = 0;  // same seed, same reply
+  std::vector<std::string>
+      stop;  // generation ends before the first of these; also at the model's own end token
 };
 
 enum class StopReason { kEndToken, kStopText, kLength, kCallback };
@@ -58,9 +59,10 @@ class Session {
   // Throws what the loaders throw: kNotFound, kCorrupt, kUnsupported, naming file and tensor.
   static Session open(const std::filesystem::path& model, const SessionOptions& options = {});
 
-  // Answers one question. `on_text` gets each piece (whole UTF-8 characters) as it is decided; false stops.
-  // Throws kInvalidArgument when prompt and answer do not fit the model's positions. Safe to call from several
-  // threads at once: the weights are shared, everything else belongs to the call.
+  // Answers one question. `on_text` gets each piece (whole UTF-8 characters) as it is decided;
+  // false stops. Throws kInvalidArgument when prompt and answer do not fit the model's positions.
+  // Safe to call from several threads at once: the weights are shared, everything else belongs to
+  // the call.
   Reply generate(const Question& question,
                  const GenerateOptions& options = {},
                  const std::function<bool(std::string_view)>& on_text = {}) const;

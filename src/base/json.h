@@ -1,6 +1,6 @@
-// JSON documents with strict getters: a missing key, a wrong type or a duplicate key is an Error that names
-// the file and the path of the key. The only header of ours that other rooms include for JSON; nlohmann's own
-// header (2.6 s to compile) stays inside json.cc.
+// JSON documents with strict getters: a missing key, a wrong type or a duplicate key is an Error
+// that names the file and the path of the key. The only header of ours that other rooms include for
+// JSON; nlohmann's own header (2.6 s to compile) stays inside json.cc.
 #pragma once
 
 #include <cstdint>
@@ -13,8 +13,8 @@
 
 namespace qvlm {
 
-// A node of a document. Copies are cheap: they share the document, and changing one of them (set, append)
-// first gives it a document of its own. Keys keep their order.
+// A node of a document. Copies are cheap: they share the document, and changing one of them (set,
+// append) first gives it a document of its own. Keys keep their order.
 class Json {
  public:
   Json();  // null
@@ -29,8 +29,8 @@ class Json {
   static Json object();
   static Json array();
 
-  // Parses UTF-8 text; `source` (a file name) appears in messages. Throws kCorrupt on a syntax error, bad
-  // UTF-8 or a duplicate key.
+  // Parses UTF-8 text; `source` (a file name) appears in messages. Throws kCorrupt on a syntax
+  // error, bad UTF-8 or a duplicate key.
   static Json parse(std::string_view text, std::string_view source);
   // Reads and parses a file. Throws kNotFound or kCorrupt.
   static Json load(const std::filesystem::path& file);

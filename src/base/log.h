@@ -1,5 +1,5 @@
-// Log lines to stderr. Library code logs only what a caller cannot get as a value (a fallback that was taken,
-// a tensor that was ignored); results and errors never go here.
+// Log lines to stderr. Library code logs only what a caller cannot get as a value (a fallback that
+// was taken, a tensor that was ignored); results and errors never go here.
 #pragma once
 
 #include <string>

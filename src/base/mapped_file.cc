@@ -13,13 +13,14 @@
 namespace qvlm {
 namespace {
 
-// Opens for reading; the caller closes. Throws kNotFound for a missing file, kIo for any other refusal.
+// Opens for reading; the caller closes. Throws kNotFound for a missing file, kIo for any other
+// refusal.
 int open_for_reading(const std::filesystem::path& file) {
   const int descriptor = ::open(file.c_str(), O_RDONLY | O_CLOEXEC);
   if (descriptor < 0) {
     const int code = errno;
-    fail(code == ENOENT || code == ENOTDIR ? ErrorKind::kNotFound : ErrorKind::kIo, "cannot open ", file.string(),
-         ": ", std::strerror(code));
+    fail(code == ENOENT || code == ENOTDIR ? ErrorKind::kNotFound : ErrorKind::kIo, "cannot open ",
+         file.string(), ": ", std::strerror(code));
   }
   struct stat info = {};
   if (::fstat(descriptor, &info) != 0 || !S_ISREG(info.st_mode)) {
@@ -30,7 +31,8 @@ int open_for_reading(const std::filesystem::path& file) {
 }
 
 void sync_folder(const std::filesystem::path& folder) {
-  const int descriptor = ::open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  const int descriptor =
+      ::open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (descriptor < 0) return;
   ::fsync(descriptor);
   ::close(descriptor);
@@ -43,10 +45,12 @@ MappedFile::MappedFile(const std::filesystem::path& file) : path_(file) {
   struct stat info = {};
   ::fstat(descriptor, &info);
   size_ = static_cast<std::size_t>(info.st_size);
-  void* address = size_ == 0 ? nullptr : ::mmap(nullptr, size_, PROT_READ, MAP_SHARED, descriptor, 0);
+  void* address =
+      size_ == 0 ? nullptr : ::mmap(nullptr, size_, PROT_READ, MAP_SHARED, descriptor, 0);
   const int code = errno;
   ::close(descriptor);
-  require(address != MAP_FAILED, ErrorKind::kIo, "cannot map ", file.string(), ": ", std::strerror(code));
+  require(address != MAP_FAILED, ErrorKind::kIo, "cannot map ", file.string(), ": ",
+          std::strerror(code));
   data_ = static_cast<const std::byte*>(address);
 }
 
@@ -54,7 +58,8 @@ MappedFile::~MappedFile() {
   if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
 }
 
-AtomicFile::AtomicFile(const std::filesystem::path& file) : path_(file), part_(file.string() + ".part") {
+AtomicFile::AtomicFile(const std::filesystem::path& file)
+    : path_(file), part_(file.string() + ".part") {
   descriptor_ = ::open(part_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
   if (descriptor_ < 0) fail_with_errno("cannot create");
 }
@@ -74,7 +79,9 @@ void AtomicFile::write(std::span<const std::byte> bytes) {
   }
 }
 
-void AtomicFile::write(std::string_view text) { write(std::as_bytes(std::span(text.data(), text.size()))); }
+void AtomicFile::write(std::string_view text) {
+  write(std::as_bytes(std::span(text.data(), text.size())));
+}
 
 void AtomicFile::commit() {
   if (::fsync(descriptor_) != 0) fail_with_errno("cannot write");
@@ -86,7 +93,8 @@ void AtomicFile::commit() {
 
 void AtomicFile::fail_with_errno(const char* what) {
   const int code = errno;
-  const char* advice = code == ENOSPC ? "; free some space and run again, nothing half-written was left" : "";
+  const char* advice =
+      code == ENOSPC ? "; free some space and run again, nothing half-written was left" : "";
   fail(ErrorKind::kIo, what, " ", path_.string(), ": ", std::strerror(code), advice);
 }
 

@@ -9,8 +9,8 @@
 
 namespace qvlm {
 
-// A file mapped read-only into memory for as long as the object lives. Pages are read on first touch and
-// shared between processes.
+// A file mapped read-only into memory for as long as the object lives. Pages are read on first
+// touch and shared between processes.
 class MappedFile {
  public:
   // Throws kNotFound or kIo, naming the file.
@@ -28,8 +28,9 @@ class MappedFile {
   std::size_t size_ = 0;
 };
 
-// A file under construction: written to "<file>.part", flushed to disk and renamed by commit(). Without a
-// commit nothing is left. Throws kIo when the system refuses (read-only folder, full disk).
+// A file under construction: written to "<file>.part", flushed to disk and renamed by commit().
+// Without a commit nothing is left. Throws kIo when the system refuses (read-only folder, full
+// disk).
 class AtomicFile {
  public:
   explicit AtomicFile(const std::filesystem::path& file);

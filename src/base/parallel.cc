@@ -7,11 +7,17 @@
 
 namespace qvlm {
 
-void set_thread_count(int threads) { omp_set_num_threads(threads > 0 ? threads : omp_get_num_procs()); }
+void set_thread_count(int threads) {
+  omp_set_num_threads(threads > 0 ? threads : omp_get_num_procs());
+}
 
-int thread_count() { return omp_get_max_threads(); }
+int thread_count() {
+  return omp_get_max_threads();
+}
 
-void for_ranges(std::int64_t n, std::int64_t grain, const std::function<void(std::int64_t, std::int64_t)>& fn) {
+void for_ranges(std::int64_t n,
+                std::int64_t grain,
+                const std::function<void(std::int64_t, std::int64_t)>& fn) {
   const std::int64_t step = std::max<std::int64_t>(grain, 1);
   const std::int64_t ranges = (n + step - 1) / step;
   if (ranges <= 1 || thread_count() == 1 || omp_in_parallel()) {

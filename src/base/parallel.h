@@ -1,5 +1,5 @@
-// Threads: one OpenMP pool for the whole process, the same one LibTorch uses, so that two pools never compete
-// for the cores. The count is set once, at start.
+// Threads: one OpenMP pool for the whole process, the same one LibTorch uses, so that two pools
+// never compete for the cores. The count is set once, at start.
 #pragma once
 
 #include <cstdint>
@@ -11,9 +11,11 @@ namespace qvlm {
 void set_thread_count(int threads);
 int thread_count();
 
-// Calls fn(begin, end) for ranges that cover [0, n), each of at least `grain` elements but the last, on the
-// pool; returns when all are done. Inside fn further calls (and LibTorch's own loops) run serially. The first
-// exception thrown by fn is thrown again here.
-void for_ranges(std::int64_t n, std::int64_t grain, const std::function<void(std::int64_t, std::int64_t)>& fn);
+// Calls fn(begin, end) for ranges that cover [0, n), each of at least `grain` elements but the
+// last, on the pool; returns when all are done. Inside fn further calls (and LibTorch's own loops)
+// run serially. The first exception thrown by fn is thrown again here.
+void for_ranges(std::int64_t n,
+                std::int64_t grain,
+                const std::function<void(std::int64_t, std::int64_t)>& fn);
 
 }  // namespace qvlm

@@ -13,12 +13,15 @@ std::uint64_t Random::next() {
   return z ^ (z >> 31);
 }
 
-double Random::uniform() { return static_cast<double>(next() >> 11) * 0x1.0p-53; }
+double Random::uniform() {
+  return static_cast<double>(next() >> 11) * 0x1.0p-53;
+}
 
 std::uint64_t Random::below(std::uint64_t limit) {
   const std::uint64_t reject = (0 - limit) % limit;  // 2^64 mod limit values would be favoured
   std::uint64_t value = next();
-  while (value < reject) value = next();
+  while (value < reject)
+    value = next();
   return value % limit;
 }
 

@@ -11,10 +11,12 @@ KvCache::KvCache(const TextConfig& config, std::int64_t capacity) : capacity_(ca
   }
 }
 
-std::pair<at::Tensor, at::Tensor> KvCache::append(std::int64_t layer, const at::Tensor& key, const at::Tensor& value) {
+std::pair<at::Tensor, at::Tensor> KvCache::append(std::int64_t layer,
+                                                  const at::Tensor& key,
+                                                  const at::Tensor& value) {
   const std::int64_t end = length_ + key.size(1);
-  require(end <= capacity_, ErrorKind::kInvalidArgument, "the sequence needs ", end, " positions, the cache holds ",
-          capacity_);
+  require(end <= capacity_, ErrorKind::kInvalidArgument, "the sequence needs ", end,
+          " positions, the cache holds ", capacity_);
   const auto store = [&](std::vector<at::Tensor>& all, const at::Tensor& fresh) {
     at::Tensor& kept = all[static_cast<std::size_t>(layer)];
     kept.slice(1, length_, end).copy_(fresh);

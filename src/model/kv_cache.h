@@ -17,9 +17,12 @@ class KvCache {
   std::int64_t length() const { return length_; }
   std::int64_t capacity() const { return capacity_; }
 
-  // Stores key and value [kv_heads, tokens, head_dim] of a layer behind the finished positions; returns those of all
-  // positions so far, [kv_heads, length + tokens, head_dim]. Throws kInvalidArgument when the capacity is exceeded.
-  std::pair<at::Tensor, at::Tensor> append(std::int64_t layer, const at::Tensor& key, const at::Tensor& value);
+  // Stores key and value [kv_heads, tokens, head_dim] of a layer behind the finished positions;
+  // returns those of all positions so far, [kv_heads, length + tokens, head_dim]. Throws
+  // kInvalidArgument when the capacity is exceeded.
+  std::pair<at::Tensor, at::Tensor> append(std::int64_t layer,
+                                           const at::Tensor& key,
+                                           const at::Tensor& value);
   // Counts the tokens as finished, after the last layer has appended them.
   void advance(std::int64_t tokens) { length_ += tokens; }
   // Forgets the positions from `length` on.

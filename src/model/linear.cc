@@ -7,7 +7,8 @@
 namespace qvlm {
 namespace {
 
-// Columns per range when one product is split over threads: below this the start of a thread costs more than it saves.
+// Columns per range when one product is split over threads: below this the start of a thread costs
+// more than it saves.
 constexpr std::int64_t kColumnGrain = 256;
 
 }  // namespace
@@ -30,17 +31,22 @@ Arithmetic arithmetic_of(const std::optional<LinearScheme>& scheme, Execution ex
   if (!scheme) return Arithmetic::kFloat;
   if (!scheme->activation || execution == Execution::kFloat) return Arithmetic::kDequantized;
   // The integer kernels know symmetric codes only; an asymmetric weight is simulated.
-  const bool packs = execution == Execution::kPacked && scheme->weight.symmetric && scheme->activation->symmetric;
+  const bool packs =
+      execution == Execution::kPacked && scheme->weight.symmetric && scheme->activation->symmetric;
   return packs ? Arithmetic::kInteger : Arithmetic::kSimulated;
 }
 
-Linear::Linear(at::Tensor weight, at::Tensor bias) : storage_(Dense{std::move(weight)}), bias_(std::move(bias)) {}
+Linear::Linear(at::Tensor weight, at::Tensor bias)
+    : storage_(Dense{std::move(weight)}), bias_(std::move(bias)) {}
 
-Linear::Linear(const QuantizedTensor& weight, at::Tensor bias, const std::optional<Scheme>& activation,
+Linear::Linear(const QuantizedTensor& weight,
+               at::Tensor bias,
+               const std::optional<Scheme>& activation,
                Execution execution)
     : storage_(store(weight, activation, execution)), bias_(std::move(bias)) {}
 
-Linear::Storage Linear::store(const QuantizedTensor& weight, const std::optional<Scheme>& activation,
+Linear::Storage Linear::store(const QuantizedTensor& weight,
+                              const std::optional<Scheme>& activation,
                               Execution execution) {
   switch (arithmetic_of(LinearScheme{weight.scheme, activation}, execution)) {
     case Arithmetic::kInteger: {
@@ -78,8 +84,9 @@ at::Tensor Linear::forward_packed(const at::Tensor& x, const Packed& packed) con
   const at::Tensor rows = x.contiguous();
   const at::Tensor out = at::empty({rows.size(0), weight.out}, at::kFloat);
   kernels::QuantizedRows quantized;
-  kernels::quantize_rows(rows.const_data_ptr<float>(), rows.size(0), weight.in, packed.activation.bits,
-                         static_cast<float>(packed.activation.clip_ratio), quantized);
+  kernels::quantize_rows(rows.const_data_ptr<float>(), rows.size(0), weight.in,
+                         packed.activation.bits, static_cast<float>(packed.activation.clip_ratio),
+                         quantized);
   const float* bias = bias_.defined() ? bias_.const_data_ptr<float>() : nullptr;
   float* result = out.data_ptr<float>();
   for_ranges(weight.out, kColumnGrain, [&](std::int64_t begin, std::int64_t end) {

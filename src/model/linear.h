@@ -1,5 +1,5 @@
-// Linear: the seam of the whole model. Everything that differs between float, simulated and packed execution is the
-// storage of a linear's weight; the graph above it is written once.
+// Linear: the seam of the whole model. Everything that differs between float, simulated and packed
+// execution is the storage of a linear's weight; the graph above it is written once.
 #pragma once
 
 #include <qvlm/kernels.h>
@@ -16,10 +16,10 @@ namespace qvlm {
 
 // What the matrix product of a linear really does; reports say it as it is.
 enum class Arithmetic {
-  kFloat,            // the weight is float in the checkpoint
-  kDequantized,      // float product on a dequantized weight
-  kSimulated,        // the same, activations rounded to their codes first
-  kInteger,          // integer product of codes
+  kFloat,        // the weight is float in the checkpoint
+  kDequantized,  // float product on a dequantized weight
+  kSimulated,    // the same, activations rounded to their codes first
+  kInteger,      // integer product of codes
 };
 std::string_view arithmetic_name(Arithmetic arithmetic);
 
@@ -30,7 +30,10 @@ class Linear {
  public:
   // weight: [out, in] float32; bias: [out] or undefined.
   Linear(at::Tensor weight, at::Tensor bias);
-  Linear(const QuantizedTensor& weight, at::Tensor bias, const std::optional<Scheme>& activation, Execution execution);
+  Linear(const QuantizedTensor& weight,
+         at::Tensor bias,
+         const std::optional<Scheme>& activation,
+         Execution execution);
 
   // [tokens, in] -> [tokens, out], float32.
   at::Tensor forward(const at::Tensor& x) const;
@@ -52,7 +55,9 @@ class Linear {
   };
   using Storage = std::variant<Dense, Simulated, Packed>;
 
-  static Storage store(const QuantizedTensor& weight, const std::optional<Scheme>& activation, Execution execution);
+  static Storage store(const QuantizedTensor& weight,
+                       const std::optional<Scheme>& activation,
+                       Execution execution);
   at::Tensor forward_packed(const at::Tensor& x, const Packed& packed) const;
 
   Storage storage_;

@@ -3,7 +3,9 @@
 namespace qvlm {
 namespace {
 
-void add_vision_layer(std::vector<LinearShape>& linears, const std::string& layer, const VisionConfig& config) {
+void add_vision_layer(std::vector<LinearShape>& linears,
+                      const std::string& layer,
+                      const VisionConfig& config) {
   const std::int64_t hidden = config.hidden_size;
   for (const char* name : {"q_proj", "k_proj", "v_proj", "out_proj"}) {
     linears.push_back({layer + ".self_attn." + name, hidden, hidden});
@@ -12,7 +14,9 @@ void add_vision_layer(std::vector<LinearShape>& linears, const std::string& laye
   linears.push_back({layer + ".mlp.fc2", hidden, config.intermediate_size});
 }
 
-void add_decoder_layer(std::vector<LinearShape>& linears, const std::string& layer, const TextConfig& config) {
+void add_decoder_layer(std::vector<LinearShape>& linears,
+                       const std::string& layer,
+                       const TextConfig& config) {
   const std::int64_t hidden = config.hidden_size, query = config.heads * config.head_dim;
   const std::int64_t key = config.kv_heads * config.head_dim, middle = config.intermediate_size;
   linears.push_back({layer + ".self_attn.q_proj", query, hidden});

@@ -1,4 +1,5 @@
-// Every linear of a model by qvlm's name and shape, in data order: what recipes match and reports list.
+// Every linear of a model by qvlm's name and shape, in data order: what recipes match and reports
+// list.
 #pragma once
 
 #include <cstdint>

@@ -18,31 +18,52 @@ DecoderLayer::DecoderLayer(const Weights& layer, const TextConfig& config)
     : config_(config),
       input_norm_(layer.get("input_layernorm.weight", {config.hidden_size})),
       post_attention_norm_(layer.get("post_attention_layernorm.weight", {config.hidden_size})),
-      q_(layer.linear("self_attn.q_proj", config.hidden_size, config.heads * config.head_dim, config.attention_bias)),
-      k_(layer.linear("self_attn.k_proj", config.hidden_size, config.kv_heads * config.head_dim,
+      q_(layer.linear("self_attn.q_proj",
+                      config.hidden_size,
+                      config.heads * config.head_dim,
                       config.attention_bias)),
-      v_(layer.linear("self_attn.v_proj", config.hidden_size, config.kv_heads * config.head_dim,
+      k_(layer.linear("self_attn.k_proj",
+                      config.hidden_size,
+                      config.kv_heads * config.head_dim,
                       config.attention_bias)),
-      o_(layer.linear("self_attn.o_proj", config.heads * config.head_dim, config.hidden_size, config.attention_bias)),
-      gate_(layer.linear("mlp.gate_proj", config.hidden_size, config.intermediate_size, config.mlp_bias)),
-      up_(layer.linear("mlp.up_proj", config.hidden_size, config.intermediate_size, config.mlp_bias)),
-      down_(layer.linear("mlp.down_proj", config.intermediate_size, config.hidden_size, config.mlp_bias)) {}
+      v_(layer.linear("self_attn.v_proj",
+                      config.hidden_size,
+                      config.kv_heads * config.head_dim,
+                      config.attention_bias)),
+      o_(layer.linear("self_attn.o_proj",
+                      config.heads * config.head_dim,
+                      config.hidden_size,
+                      config.attention_bias)),
+      gate_(layer.linear(
+          "mlp.gate_proj", config.hidden_size, config.intermediate_size, config.mlp_bias)),
+      up_(layer.linear(
+          "mlp.up_proj", config.hidden_size, config.intermediate_size, config.mlp_bias)),
+      down_(layer.linear(
+          "mlp.down_proj", config.intermediate_size, config.hidden_size, config.mlp_bias)) {}
 
-at::Tensor DecoderLayer::attend(const at::Tensor& x, const RopeAngles& angles, KvCache& cache,
+at::Tensor DecoderLayer::attend(const at::Tensor& x,
+                                const RopeAngles& angles,
+                                KvCache& cache,
                                 std::int64_t index) const {
   const auto heads = [&](const at::Tensor& projected) {
-    return projected.reshape({x.size(0), -1, config_.head_dim}).transpose(0, 1);  // [heads, tokens, head_dim]
+    return projected.reshape({x.size(0), -1, config_.head_dim})
+        .transpose(0, 1);  // [heads, tokens, head_dim]
   };
   const at::Tensor query = rotate(heads(q_.forward(x)), angles);
-  const auto [keys, values] = cache.append(index, rotate(heads(k_.forward(x)), angles), heads(v_.forward(x)));
+  const auto [keys, values] =
+      cache.append(index, rotate(heads(k_.forward(x)), angles), heads(v_.forward(x)));
   return o_.forward(attention(query, keys, values, /*causal=*/true));
 }
 
-at::Tensor DecoderLayer::forward(const at::Tensor& x, const RopeAngles& angles, KvCache& cache,
+at::Tensor DecoderLayer::forward(const at::Tensor& x,
+                                 const RopeAngles& angles,
+                                 KvCache& cache,
                                  std::int64_t index) const {
-  const at::Tensor middle = x + attend(rms_norm(x, input_norm_, config_.rms_norm_eps), angles, cache, index);
+  const at::Tensor middle =
+      x + attend(rms_norm(x, input_norm_, config_.rms_norm_eps), angles, cache, index);
   const at::Tensor normed = rms_norm(middle, post_attention_norm_, config_.rms_norm_eps);
-  const at::Tensor gated = activate(gate_.forward(normed), config_.activation) * up_.forward(normed);
+  const at::Tensor gated =
+      activate(gate_.forward(normed), config_.activation) * up_.forward(normed);
   return middle + down_.forward(gated);
 }
 
@@ -51,10 +72,13 @@ Head::Head(const Weights& root, const ModelConfig& config)
       norm_(root.get("decoder.norm.weight", {config.text.hidden_size})),
       projection_(load_head(root, config)) {}
 
-at::Tensor Head::forward(const at::Tensor& x) const { return projection_.forward(rms_norm(x, norm_, eps_)); }
+at::Tensor Head::forward(const at::Tensor& x) const {
+  return projection_.forward(rms_norm(x, norm_, eps_));
+}
 
 Decoder::Decoder(const Weights& root, const ModelConfig& config)
-    : embedding_(root.get("decoder.embed_tokens.weight", {config.text.vocab_size, config.text.hidden_size})),
+    : embedding_(root.get("decoder.embed_tokens.weight",
+                          {config.text.vocab_size, config.text.hidden_size})),
       rope_(config.text.rope, config.text.head_dim),
       head_(root, config) {
   for (std::int64_t i = 0; i < config.text.layers; ++i) {

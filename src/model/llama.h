@@ -1,4 +1,5 @@
-// The Llama decoder: pre-norm layers of grouped-query attention with rotary positions and a gated MLP.
+// The Llama decoder: pre-norm layers of grouped-query attention with rotary positions and a gated
+// MLP.
 #pragma once
 
 #include <vector>
@@ -13,11 +14,18 @@ namespace qvlm {
 class DecoderLayer {
  public:
   DecoderLayer(const Weights& layer, const TextConfig& config);
-  // x: [tokens, hidden], the tokens behind cache.length(); keys and values go to layer `index` of the cache.
-  at::Tensor forward(const at::Tensor& x, const RopeAngles& angles, KvCache& cache, std::int64_t index) const;
+  // x: [tokens, hidden], the tokens behind cache.length(); keys and values go to layer `index` of
+  // the cache.
+  at::Tensor forward(const at::Tensor& x,
+                     const RopeAngles& angles,
+                     KvCache& cache,
+                     std::int64_t index) const;
 
  private:
-  at::Tensor attend(const at::Tensor& x, const RopeAngles& angles, KvCache& cache, std::int64_t index) const;
+  at::Tensor attend(const at::Tensor& x,
+                    const RopeAngles& angles,
+                    KvCache& cache,
+                    std::int64_t index) const;
 
   TextConfig config_;
   at::Tensor input_norm_, post_attention_norm_;

@@ -13,9 +13,10 @@ std::int64_t feature_size(const ModelConfig& config) {
 
 Projector::Projector(const Weights& projector, const ModelConfig& config)
     : activation_(config.projector_activation),
-      linear_1_(projector.linear("linear_1", feature_size(config), config.text.hidden_size, config.projector_bias)),
-      linear_2_(
-          projector.linear("linear_2", config.text.hidden_size, config.text.hidden_size, config.projector_bias)) {}
+      linear_1_(projector.linear(
+          "linear_1", feature_size(config), config.text.hidden_size, config.projector_bias)),
+      linear_2_(projector.linear(
+          "linear_2", config.text.hidden_size, config.text.hidden_size, config.projector_bias)) {}
 
 at::Tensor Projector::forward(const at::Tensor& features) const {
   return linear_2_.forward(activate(linear_1_.forward(features), activation_));

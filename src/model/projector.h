@@ -1,4 +1,5 @@
-// LLaVA's projector: two linears with an activation between, from vision features to decoder embeddings.
+// LLaVA's projector: two linears with an activation between, from vision features to decoder
+// embeddings.
 #pragma once
 
 #include "io/hf_config.h"

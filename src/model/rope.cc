@@ -12,18 +12,20 @@ at::Tensor stretch_llama3(const at::Tensor& frequencies, const RopeConfig& confi
   const at::Tensor smooth = (positions / wavelength - config.low_freq_factor) /
                             (config.high_freq_factor - config.low_freq_factor);
   const at::Tensor blended = (1 - smooth) * frequencies / config.factor + smooth * frequencies;
-  const at::Tensor stretched =
-      at::where(wavelength > positions / config.low_freq_factor, frequencies / config.factor, blended);
+  const at::Tensor stretched = at::where(wavelength > positions / config.low_freq_factor,
+                                         frequencies / config.factor, blended);
   return at::where(wavelength < positions / config.high_freq_factor, frequencies, stretched);
 }
 
 }  // namespace
 
 Rope::Rope(const RopeConfig& config, std::int64_t head_dim) {
-  const at::Tensor exponents = at::arange(0, head_dim, 2, at::kFloat) / static_cast<double>(head_dim);
+  const at::Tensor exponents =
+      at::arange(0, head_dim, 2, at::kFloat) / static_cast<double>(head_dim);
   inverse_frequencies_ = 1.0 / at::pow(config.theta, exponents);
   if (config.type == RopeType::kLinear) inverse_frequencies_ = inverse_frequencies_ / config.factor;
-  if (config.type == RopeType::kLlama3) inverse_frequencies_ = stretch_llama3(inverse_frequencies_, config);
+  if (config.type == RopeType::kLlama3)
+    inverse_frequencies_ = stretch_llama3(inverse_frequencies_, config);
 }
 
 RopeAngles Rope::angles(std::int64_t first, std::int64_t tokens) const {

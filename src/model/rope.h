@@ -1,5 +1,5 @@
-// Rotary position embedding (Su et al., 2021) as transformers lays it out: the two halves of a head are rotated
-// against each other.
+// Rotary position embedding (Su et al., 2021) as transformers lays it out: the two halves of a head
+// are rotated against each other.
 #pragma once
 
 #include "io/hf_config.h"
@@ -7,7 +7,8 @@
 
 namespace qvlm {
 
-// Cosines and sines of some positions, each [tokens, head_dim], computed once per forward for all layers.
+// Cosines and sines of some positions, each [tokens, head_dim], computed once per forward for all
+// layers.
 struct RopeAngles {
   at::Tensor cos, sin;
 };

@@ -34,11 +34,13 @@ SampleFunction load_token_embedding(const Weights& root, const ModelConfig& conf
   };
 }
 
-SampleFunction load_decoder_layer(const Unit& unit, const Weights& root, const ModelConfig& config) {
+SampleFunction load_decoder_layer(const Unit& unit,
+                                  const Weights& root,
+                                  const ModelConfig& config) {
   TextConfig one_layer = config.text;
   one_layer.layers = 1;  // the cache of a single layer
-  return [layer = DecoderLayer(root.scope(unit.name), config.text), rope = Rope(config.text.rope, config.text.head_dim),
-          one_layer](StreamedSample& sample) {
+  return [layer = DecoderLayer(root.scope(unit.name), config.text),
+          rope = Rope(config.text.rope, config.text.head_dim), one_layer](StreamedSample& sample) {
     const std::int64_t tokens = sample.hidden.size(0);
     KvCache cache(one_layer, tokens);
     sample.hidden = layer.forward(sample.hidden, rope.angles(0, tokens), cache, 0);
@@ -48,7 +50,8 @@ SampleFunction load_decoder_layer(const Unit& unit, const Weights& root, const M
 SampleFunction load_unit(const Unit& unit, const Weights& root, const ModelConfig& config) {
   switch (unit.kind) {
     case UnitKind::kVisionEmbedding:
-      return [embedding = VisionEmbedding(root.scope("vision_tower"), config.vision)](StreamedSample& sample) {
+      return [embedding = VisionEmbedding(root.scope("vision_tower"), config.vision)](
+                 StreamedSample& sample) {
         take_vision_state(sample, embedding.forward(sample.pixels));
       };
     case UnitKind::kVisionLayer:
@@ -62,7 +65,9 @@ SampleFunction load_unit(const Unit& unit, const Weights& root, const ModelConfi
     case UnitKind::kDecoderLayer:
       return load_decoder_layer(unit, root, config);
     case UnitKind::kHead:
-      return [head = Head(root, config)](StreamedSample& sample) { sample.hidden = head.forward(sample.hidden); };
+      return [head = Head(root, config)](StreamedSample& sample) {
+        sample.hidden = head.forward(sample.hidden);
+      };
   }
   return {};
 }
@@ -72,7 +77,8 @@ SampleFunction load_unit(const Unit& unit, const Weights& root, const ModelConfi
 std::vector<Unit> list_units(const ModelConfig& config) {
   std::vector<Unit> units = {{UnitKind::kVisionEmbedding, 0, "vision_tower.embeddings"}};
   for (std::int64_t i = 0; i < needed_vision_layers(config); ++i) {
-    units.push_back({UnitKind::kVisionLayer, i, "vision_tower.encoder.layers." + std::to_string(i)});
+    units.push_back(
+        {UnitKind::kVisionLayer, i, "vision_tower.encoder.layers." + std::to_string(i)});
   }
   units.push_back({UnitKind::kProjector, 0, "projector"});
   units.push_back({UnitKind::kTokenEmbedding, 0, "decoder.embed_tokens"});
@@ -83,9 +89,13 @@ std::vector<Unit> list_units(const ModelConfig& config) {
   return units;
 }
 
-void run_unit(const Unit& unit, const Weights& root, const ModelConfig& config, std::vector<StreamedSample>& samples) {
+void run_unit(const Unit& unit,
+              const Weights& root,
+              const ModelConfig& config,
+              std::vector<StreamedSample>& samples) {
   const SampleFunction run = load_unit(unit, root, config);
-  for (StreamedSample& sample : samples) run(sample);
+  for (StreamedSample& sample : samples)
+    run(sample);
 }
 
 }  // namespace qvlm

@@ -1,5 +1,6 @@
-// The model as a sequence of units in data order. A pass over calibration samples loads one unit, runs it on every
-// sample and frees it, so memory holds one unit and the samples' hidden states, whatever the depth of the model.
+// The model as a sequence of units in data order. A pass over calibration samples loads one unit,
+// runs it on every sample and frees it, so memory holds one unit and the samples' hidden states,
+// whatever the depth of the model.
 #pragma once
 
 #include <string>
@@ -11,7 +12,14 @@
 
 namespace qvlm {
 
-enum class UnitKind { kVisionEmbedding, kVisionLayer, kProjector, kTokenEmbedding, kDecoderLayer, kHead };
+enum class UnitKind {
+  kVisionEmbedding,
+  kVisionLayer,
+  kProjector,
+  kTokenEmbedding,
+  kDecoderLayer,
+  kHead
+};
 
 struct Unit {
   UnitKind kind = UnitKind::kVisionEmbedding;
@@ -24,14 +32,18 @@ std::vector<Unit> list_units(const ModelConfig& config);
 
 // One sample on its way through the units.
 struct StreamedSample {
-  at::Tensor pixels;                // [3, image_size, image_size]
-  std::vector<std::int32_t> ids;    // the prompt, image positions expanded
-  at::Tensor hidden;                // output of the last unit: [tokens, ...]; after the head the logits
+  at::Tensor pixels;              // [3, image_size, image_size]
+  std::vector<std::int32_t> ids;  // the prompt, image positions expanded
+  at::Tensor hidden;  // output of the last unit: [tokens, ...]; after the head the logits
   std::vector<at::Tensor> vision_states;  // inside the tower only
   at::Tensor image;                       // projector output, until the decoder takes it
 };
 
-// Loads the unit, runs it on every sample in place, frees it. Units must be run in list_units() order.
-void run_unit(const Unit& unit, const Weights& root, const ModelConfig& config, std::vector<StreamedSample>& samples);
+// Loads the unit, runs it on every sample in place, frees it. Units must be run in list_units()
+// order.
+void run_unit(const Unit& unit,
+              const Weights& root,
+              const ModelConfig& config,
+              std::vector<StreamedSample>& samples);
 
 }  // namespace qvlm

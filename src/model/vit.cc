@@ -8,14 +8,16 @@
 namespace qvlm {
 namespace {
 
-// vision_feature_layer counts from the end when negative; there is one more hidden state than layers.
+// vision_feature_layer counts from the end when negative; there is one more hidden state than
+// layers.
 std::int64_t state_index(std::int64_t feature_layer, const ModelConfig& config) {
   return feature_layer >= 0 ? feature_layer : config.vision.layers + 1 + feature_layer;
 }
 
 }  // namespace
 
-VisionEmbedding::VisionEmbedding(const Weights& tower, const VisionConfig& config) : config_(config) {
+VisionEmbedding::VisionEmbedding(const Weights& tower, const VisionConfig& config)
+    : config_(config) {
   const std::int64_t hidden = config.hidden_size, patch = config.patch_size;
   const Weights embeddings = tower.scope("embeddings");
   class_token_ = embeddings.get("class_embedding", {hidden}).unsqueeze(0);
@@ -48,7 +50,8 @@ VisionLayer::VisionLayer(const Weights& layer, const VisionConfig& config)
 
 at::Tensor VisionLayer::attend(const at::Tensor& x) const {
   const auto heads = [&](const at::Tensor& projected) {
-    return projected.reshape({x.size(0), config_.heads, -1}).transpose(0, 1);  // [heads, tokens, head_dim]
+    return projected.reshape({x.size(0), config_.heads, -1})
+        .transpose(0, 1);  // [heads, tokens, head_dim]
   };
   const at::Tensor mixed =
       attention(heads(q_.forward(x)), heads(k_.forward(x)), heads(v_.forward(x)), /*causal=*/false);
@@ -57,14 +60,17 @@ at::Tensor VisionLayer::attend(const at::Tensor& x) const {
 
 at::Tensor VisionLayer::forward(const at::Tensor& x) const {
   const double eps = config_.layer_norm_eps;
-  const at::Tensor middle = x + attend(at::layer_norm(x, {config_.hidden_size}, norm1_weight_, norm1_bias_, eps));
-  const at::Tensor normed = at::layer_norm(middle, {config_.hidden_size}, norm2_weight_, norm2_bias_, eps);
+  const at::Tensor middle =
+      x + attend(at::layer_norm(x, {config_.hidden_size}, norm1_weight_, norm1_bias_, eps));
+  const at::Tensor normed =
+      at::layer_norm(middle, {config_.hidden_size}, norm2_weight_, norm2_bias_, eps);
   return middle + fc2_.forward(activate(fc1_.forward(normed), config_.activation));
 }
 
 std::int64_t needed_vision_layers(const ModelConfig& config) {
   std::int64_t needed = 0;
-  for (const std::int64_t layer : config.vision_feature_layers) needed = std::max(needed, state_index(layer, config));
+  for (const std::int64_t layer : config.vision_feature_layers)
+    needed = std::max(needed, state_index(layer, config));
   return needed;
 }
 
@@ -72,7 +78,8 @@ at::Tensor select_features(const std::vector<at::Tensor>& states, const ModelCon
   std::vector<at::Tensor> selected;
   for (const std::int64_t layer : config.vision_feature_layers) {
     const at::Tensor& state = states[static_cast<std::size_t>(state_index(layer, config))];
-    selected.push_back(config.feature_selection == FeatureSelection::kDefault ? state.slice(0, 1) : state);
+    selected.push_back(config.feature_selection == FeatureSelection::kDefault ? state.slice(0, 1)
+                                                                              : state);
   }
   return at::cat(selected, -1);
 }
@@ -86,7 +93,8 @@ VisionTower::VisionTower(const Weights& tower, const ModelConfig& config)
 
 at::Tensor VisionTower::forward(const at::Tensor& pixels) const {
   std::vector<at::Tensor> states = {embedding_.forward(pixels)};
-  for (const VisionLayer& layer : layers_) states.push_back(layer.forward(states.back()));
+  for (const VisionLayer& layer : layers_)
+    states.push_back(layer.forward(states.back()));
   return select_features(states, config_);
 }
 

@@ -1,4 +1,5 @@
-// CLIP's vision tower (CLIPVisionModel without its pooling): patches and a class token through pre-norm layers.
+// CLIP's vision tower (CLIPVisionModel without its pooling): patches and a class token through
+// pre-norm layers.
 #pragma once
 
 #include <vector>
@@ -39,8 +40,9 @@ class VisionLayer {
 
 // How many layers the selected features need: layers above the highest selected one never run.
 std::int64_t needed_vision_layers(const ModelConfig& config);
-// Picks the selected hidden states (states[i] is the output of layer i, states[0] of the embedding), joins them along
-// channels and drops the class token if the config says so: [patches (+ 1), hidden * selected layers].
+// Picks the selected hidden states (states[i] is the output of layer i, states[0] of the
+// embedding), joins them along channels and drops the class token if the config says so: [patches
+// (+ 1), hidden * selected layers].
 at::Tensor select_features(const std::vector<at::Tensor>& states, const ModelConfig& config);
 
 class VisionTower {

@@ -14,24 +14,30 @@ Vlm Vlm::load(const Checkpoint& checkpoint, Execution execution) {
   return Vlm(Weights(checkpoint, execution), load_model_config(checkpoint));
 }
 
-at::Tensor Vlm::encode_image(const at::Tensor& pixels) const { return projector_.forward(tower_.forward(pixels)); }
+at::Tensor Vlm::encode_image(const at::Tensor& pixels) const {
+  return projector_.forward(tower_.forward(pixels));
+}
 
-at::Tensor Vlm::embed(const std::vector<std::int32_t>& ids, const std::vector<at::Tensor>& images) const {
+at::Tensor Vlm::embed(const std::vector<std::int32_t>& ids,
+                      const std::vector<at::Tensor>& images) const {
   at::Tensor embeddings = decoder_.embed(ids);
   place_image_tokens(embeddings, ids, images, config_.image_token_id);
   return embeddings;
 }
 
-void place_image_tokens(at::Tensor& embeddings, const std::vector<std::int32_t>& ids,
-                        const std::vector<at::Tensor>& images, std::int64_t image_token_id) {
+void place_image_tokens(at::Tensor& embeddings,
+                        const std::vector<std::int32_t>& ids,
+                        const std::vector<at::Tensor>& images,
+                        std::int64_t image_token_id) {
   std::vector<std::int64_t> positions;
   for (std::size_t i = 0; i < ids.size(); ++i) {
     if (ids[i] == image_token_id) positions.push_back(static_cast<std::int64_t>(i));
   }
   std::int64_t rows = 0;
-  for (const at::Tensor& image : images) rows += image.size(0);
-  require(rows == static_cast<std::int64_t>(positions.size()), ErrorKind::kInvalidArgument, "the prompt has ",
-          positions.size(), " image positions, the images give ", rows);
+  for (const at::Tensor& image : images)
+    rows += image.size(0);
+  require(rows == static_cast<std::int64_t>(positions.size()), ErrorKind::kInvalidArgument,
+          "the prompt has ", positions.size(), " image positions, the images give ", rows);
   if (rows > 0) embeddings.index_copy_(0, at::tensor(positions, at::kLong), at::cat(images));
 }
 

@@ -21,9 +21,12 @@ class Vlm {
   at::Tensor encode_image(const at::Tensor& pixels) const;
   // Embeddings [tokens, hidden] of ids; each run of image ids takes the rows of the next image.
   // Throws kInvalidArgument when the number of image positions and image rows differ.
-  at::Tensor embed(const std::vector<std::int32_t>& ids, const std::vector<at::Tensor>& images) const;
+  at::Tensor embed(const std::vector<std::int32_t>& ids,
+                   const std::vector<at::Tensor>& images) const;
   // Logits [tokens, vocab] of the tokens behind those in the cache.
-  at::Tensor forward(const at::Tensor& embeddings, KvCache& cache) const { return decoder_.forward(embeddings, cache); }
+  at::Tensor forward(const at::Tensor& embeddings, KvCache& cache) const {
+    return decoder_.forward(embeddings, cache);
+  }
 
  private:
   Vlm(const Weights& root, const ModelConfig& config);
@@ -34,8 +37,11 @@ class Vlm {
   Decoder decoder_;
 };
 
-// Puts the rows of the images where `ids` has the image token; embeddings: [tokens, hidden], changed in place.
-void place_image_tokens(at::Tensor& embeddings, const std::vector<std::int32_t>& ids,
-                        const std::vector<at::Tensor>& images, std::int64_t image_token_id);
+// Puts the rows of the images where `ids` has the image token; embeddings: [tokens, hidden],
+// changed in place.
+void place_image_tokens(at::Tensor& embeddings,
+                        const std::vector<std::int32_t>& ids,
+                        const std::vector<at::Tensor>& images,
+                        std::int64_t image_token_id);
 
 }  // namespace qvlm

@@ -15,7 +15,8 @@ void require_same_shape(const TensorView& view, c10::IntArrayRef shape) {
 
 Weights::Weights(Checkpoint checkpoint, Execution execution) {
   std::optional<QuantizationConfig> quantization = QuantizationConfig::load(checkpoint);
-  source_ = std::make_shared<Source>(Source{std::move(checkpoint), std::move(quantization), execution});
+  source_ =
+      std::make_shared<Source>(Source{std::move(checkpoint), std::move(quantization), execution});
 }
 
 Weights Weights::scope(std::string_view name) const {
@@ -32,8 +33,8 @@ at::Tensor Weights::get(std::string_view name, c10::IntArrayRef shape) const {
   const TensorView view = source_->checkpoint.get_tensor(full_name(name));
   require_same_shape(view, shape);
   at::Tensor tensor = to_float32(view);
-  require(tensor.isfinite().all().item<bool>(), ErrorKind::kCorrupt, source_->checkpoint.folder().string(), ": ",
-          view.describe(), " holds NaN or infinity");
+  require(tensor.isfinite().all().item<bool>(), ErrorKind::kCorrupt,
+          source_->checkpoint.folder().string(), ": ", view.describe(), " holds NaN or infinity");
   return tensor;
 }
 
@@ -46,8 +47,9 @@ Linear Weights::linear(std::string_view name, std::int64_t in, std::int64_t out,
   if (!scheme) return Linear(inner.get("weight", {out, in}), bias_values);
 
   const QuantizedWeight weight = load_quantized_weight(source_->checkpoint, ours, scheme->weight);
-  require(weight.out == out && weight.in == in, ErrorKind::kCorrupt, ours, ": quantized weight is [", weight.out, ", ",
-          weight.in, "], config.json asks for [", out, ", ", in, "]");
+  require(weight.out == out && weight.in == in, ErrorKind::kCorrupt, ours,
+          ": quantized weight is [", weight.out, ", ", weight.in, "], config.json asks for [", out,
+          ", ", in, "]");
   return Linear(to_quantized_tensor(weight), bias_values, scheme->activation, source_->execution);
 }
 

@@ -1,5 +1,5 @@
-// Weights by scoped name and expected shape. A model part asks for "weight" of shape [out, in] inside its scope; where
-// it comes from and whether it is quantized is decided here.
+// Weights by scoped name and expected shape. A model part asks for "weight" of shape [out, in]
+// inside its scope; where it comes from and whether it is quantized is decided here.
 #pragma once
 
 #include <qvlm/session.h>
@@ -24,7 +24,8 @@ class Weights {
   Weights scope(std::string_view name) const;
 
   bool contains(std::string_view name) const;
-  // A float32 copy. Throws kNotFound, or kCorrupt if the shape differs or a value is not finite; names the tensor.
+  // A float32 copy. Throws kNotFound, or kCorrupt if the shape differs or a value is not finite;
+  // names the tensor.
   at::Tensor get(std::string_view name, c10::IntArrayRef shape) const;
   // The linear <name> with `<name>.weight` [out, in] and, if `bias`, `<name>.bias` [out].
   Linear linear(std::string_view name, std::int64_t in, std::int64_t out, bool bias) const;

@@ -15,19 +15,23 @@ namespace {
 // Whole squared difference over the whole squared weight.
 double relative_error(const at::Tensor& weight, const QuantizedTensor& quantized) {
   const double total = weight.square().sum(at::kDouble).item<double>();
-  return total == 0.0 ? 0.0 : (quantized.dequantize() - weight).square().sum(at::kDouble).item<double>() / total;
+  return total == 0.0
+             ? 0.0
+             : (quantized.dequantize() - weight).square().sum(at::kDouble).item<double>() / total;
 }
 
 // Reads, rounds and writes one linear.
-LinearReport quantize_linear(const Checkpoint& checkpoint, const LinearShape& linear, const LinearScheme& scheme,
+LinearReport quantize_linear(const Checkpoint& checkpoint,
+                             const LinearShape& linear,
+                             const LinearScheme& scheme,
                              QuantizedCheckpointWriter& writer) {
   const TensorView view = checkpoint.get_tensor(linear.name + ".weight");
   require(view.shape == std::vector<std::int64_t>{linear.out, linear.in}, ErrorKind::kCorrupt,
-          checkpoint.folder().string(), ": ", view.describe(), ": config.json asks for shape [", linear.out, ", ",
-          linear.in, "]");
+          checkpoint.folder().string(), ": ", view.describe(), ": config.json asks for shape [",
+          linear.out, ", ", linear.in, "]");
   const at::Tensor weight = to_float32(view);
-  require(weight.isfinite().all().item<bool>(), ErrorKind::kCorrupt, checkpoint.folder().string(), ": ",
-          view.describe(), " holds NaN or infinity; a quantized copy of it would be useless");
+  require(weight.isfinite().all().item<bool>(), ErrorKind::kCorrupt, checkpoint.folder().string(),
+          ": ", view.describe(), " holds NaN or infinity; a quantized copy of it would be useless");
   const QuantizedTensor quantized = quantize_weight(weight, scheme.weight, scalar_type(view.dtype));
   writer.write(linear.name, to_quantized_weight(quantized));
   return {linear.name, linear.out, linear.in, describe(scheme), relative_error(weight, quantized)};
@@ -44,15 +48,18 @@ Json describe_run(const Recipe& recipe) {
 
 }  // namespace
 
-QuantizeReport quantize(const std::filesystem::path& model, const std::filesystem::path& out, const Recipe& recipe,
-                        const QuantizeOptions& options, const ProgressCallback& progress) {
+QuantizeReport quantize(const std::filesystem::path& model,
+                        const std::filesystem::path& out,
+                        const Recipe& recipe,
+                        const QuantizeOptions& options,
+                        const ProgressCallback& progress) {
   const auto start = std::chrono::steady_clock::now();
   const c10::InferenceMode inference;
   const Checkpoint checkpoint = Checkpoint::open(model);
   const std::vector<LinearShape> linears = list_linears(load_model_config(checkpoint));
   const std::map<std::string, LinearScheme> schemes = apply_recipe(recipe, linears);
-  QuantizedCheckpointWriter writer(checkpoint, out, {schemes.begin(), schemes.end()}, describe_run(recipe),
-                                   {.overwrite = options.overwrite});
+  QuantizedCheckpointWriter writer(checkpoint, out, {schemes.begin(), schemes.end()},
+                                   describe_run(recipe), {.overwrite = options.overwrite});
   QuantizeReport report;
   const auto total = static_cast<std::int64_t>(schemes.size());
   std::int64_t done = 0;

@@ -1,4 +1,5 @@
-// Reads recipes from YAML. Every key is checked: a misspelt one is an error that names file, line and key.
+// Reads recipes from YAML. Every key is checked: a misspelt one is an error that names file, line
+// and key.
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
@@ -7,8 +8,8 @@
 
 #include "base/error.h"
 #include "base/mapped_file.h"
-#include "quant/scheme.h"
 #include "pipeline/recipe.h"
+#include "quant/scheme.h"
 
 namespace qvlm {
 namespace {
@@ -28,8 +29,10 @@ class RecipeReader {
       recipe.standard = linear_scheme(standard);
     }
     if (const YAML::Node overrides = root["overrides"]) {
-      require(overrides.IsSequence(), ErrorKind::kInvalidArgument, where(overrides), "'overrides' must be a list");
-      for (const YAML::Node& entry : overrides) recipe.overrides.push_back(override_of(entry));
+      require(overrides.IsSequence(), ErrorKind::kInvalidArgument, where(overrides),
+              "'overrides' must be a list");
+      for (const YAML::Node& entry : overrides)
+        recipe.overrides.push_back(override_of(entry));
     }
     require(recipe.standard || !recipe.overrides.empty(), ErrorKind::kInvalidArgument, file_,
             ": expected 'default' or 'overrides'; without both nothing would be quantized");
@@ -49,15 +52,19 @@ class RecipeReader {
     return file_ + ":" + std::to_string(node.Mark().line + 1) + ": ";
   }
 
-  void check_keys(const YAML::Node& node, const std::string& what, std::initializer_list<const char*> known) const {
-    require(node.IsMap(), ErrorKind::kInvalidArgument, where(node), what, " must be a mapping of keys to values");
+  void check_keys(const YAML::Node& node,
+                  const std::string& what,
+                  std::initializer_list<const char*> known) const {
+    require(node.IsMap(), ErrorKind::kInvalidArgument, where(node), what,
+            " must be a mapping of keys to values");
     for (const auto& entry : node) {
       const auto key = entry.first.as<std::string>();
       std::string list;
-      for (const char* name : known) list += (list.empty() ? "" : ", ") + std::string(name);
+      for (const char* name : known)
+        list += (list.empty() ? "" : ", ") + std::string(name);
       const bool good = std::find(known.begin(), known.end(), key) != known.end();
-      require(good, ErrorKind::kInvalidArgument, where(entry.first), "unknown key '", key, "' in ", what,
-              "; known are ", list);
+      require(good, ErrorKind::kInvalidArgument, where(entry.first), "unknown key '", key, "' in ",
+              what, "; known are ", list);
     }
   }
 
@@ -72,7 +79,8 @@ class RecipeReader {
 
   template <typename T>
   T required(const YAML::Node& parent, const char* key) const {
-    require(parent[key].IsDefined(), ErrorKind::kInvalidArgument, where(parent), "the key '", key, "' is missing");
+    require(parent[key].IsDefined(), ErrorKind::kInvalidArgument, where(parent), "the key '", key,
+            "' is missing");
     return value<T>(parent[key], key);
   }
 
@@ -83,12 +91,14 @@ class RecipeReader {
 
   Override override_of(const YAML::Node& node) const {
     Override change;
-    require(node.IsMap(), ErrorKind::kInvalidArgument, where(node), "an override must be a mapping with 'match'");
+    require(node.IsMap(), ErrorKind::kInvalidArgument, where(node),
+            "an override must be a mapping with 'match'");
     change.pattern = required<std::string>(node, "match");
     try {
       const std::regex compiled(change.pattern);
     } catch (const std::regex_error& error) {
-      fail(ErrorKind::kInvalidArgument, where(node), "'", change.pattern, "' is not a regular expression: ", error.what());
+      fail(ErrorKind::kInvalidArgument, where(node), "'", change.pattern,
+           "' is not a regular expression: ", error.what());
     }
     if (!node["keep"]) {
       check_keys(node, "an override", {"match", "keep", "weight", "activation"});
@@ -96,15 +106,17 @@ class RecipeReader {
       return change;
     }
     check_keys(node, "an override with 'keep'", {"match", "keep"});
-    require(required<std::string>(node, "keep") == "float", ErrorKind::kInvalidArgument, where(node["keep"]),
-            "'keep' can only be float");
+    require(required<std::string>(node, "keep") == "float", ErrorKind::kInvalidArgument,
+            where(node["keep"]), "'keep' can only be float");
     return change;
   }
 
   LinearScheme linear_scheme(const YAML::Node& node) const {
-    require(node["weight"].IsDefined(), ErrorKind::kInvalidArgument, where(node), "the key 'weight' is missing");
+    require(node["weight"].IsDefined(), ErrorKind::kInvalidArgument, where(node),
+            "the key 'weight' is missing");
     LinearScheme scheme{weight_scheme(node["weight"]), {}};
-    if (const YAML::Node activation = node["activation"]) scheme.activation = activation_scheme(activation);
+    if (const YAML::Node activation = node["activation"])
+      scheme.activation = activation_scheme(activation);
     return scheme;
   }
 
@@ -129,7 +141,8 @@ class RecipeReader {
     scheme.bits = required<int>(node, "bits");
     scheme.symmetric = optional<bool>(node, "symmetric", true);
     scheme.clip_ratio = optional<double>(node, "clip_ratio", 1.0);
-    scheme.granularity = granularity_of(node, optional<std::string>(node, "granularity", granularity));
+    scheme.granularity =
+        granularity_of(node, optional<std::string>(node, "granularity", granularity));
     return scheme;
   }
 
@@ -147,6 +160,8 @@ class RecipeReader {
 
 }  // namespace
 
-Recipe Recipe::load(const std::filesystem::path& file) { return RecipeReader(file).read(); }
+Recipe Recipe::load(const std::filesystem::path& file) {
+  return RecipeReader(file).read();
+}
 
 }  // namespace qvlm

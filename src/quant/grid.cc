@@ -5,8 +5,8 @@
 namespace qvlm {
 namespace {
 
-// A scale that its storage type rounds to zero, or that was zero, would divide by zero: 1 is as good for all-zero
-// values, and for denormal ranges it maps everything to code 0.
+// A scale that its storage type rounds to zero, or that was zero, would divide by zero: 1 is as
+// good for all-zero values, and for denormal ranges it maps everything to code 0.
 at::Tensor safe_scale(const at::Tensor& scale, at::ScalarType storage) {
   const at::Tensor stored = scale.to(storage).to(at::kFloat);
   return at::where(stored > 0, stored, at::ones_like(stored));
@@ -22,8 +22,8 @@ Grid make_grid(const Range& range, const Scheme& scheme, at::ScalarType storage)
   }
   const at::Tensor low = range.low.clamp_max(0), high = range.high.clamp_min(0);
   const at::Tensor scale = safe_scale((high - low) / steps, storage);
-  const at::Tensor zero_point =
-      (lowest_code(scheme) - (low / scale).round()).clamp(lowest_code(scheme), highest_code(scheme));
+  const at::Tensor zero_point = (lowest_code(scheme) - (low / scale).round())
+                                    .clamp(lowest_code(scheme), highest_code(scheme));
   return {scale, zero_point};
 }
 

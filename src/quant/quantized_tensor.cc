@@ -12,7 +12,8 @@ at::Tensor grouped(const at::Tensor& values, std::int64_t groups) {
 
 // The grid of a [out, groups, in / groups] view.
 Grid grid_of(const QuantizedTensor& tensor) {
-  const at::Tensor zero = tensor.zero_point.defined() ? tensor.zero_point.to(at::kFloat).unsqueeze(-1) : at::Tensor();
+  const at::Tensor zero =
+      tensor.zero_point.defined() ? tensor.zero_point.to(at::kFloat).unsqueeze(-1) : at::Tensor();
   return {tensor.scale.unsqueeze(-1), zero};
 }
 
@@ -30,25 +31,32 @@ at::Tensor from_vector(const std::vector<T>& values, c10::IntArrayRef shape) {
 }  // namespace
 
 at::Tensor QuantizedTensor::dequantize() const {
-  const at::Tensor reals = qvlm::dequantize(grouped(codes.to(at::kFloat), scale.size(1)), grid_of(*this));
+  const at::Tensor reals =
+      qvlm::dequantize(grouped(codes.to(at::kFloat), scale.size(1)), grid_of(*this));
   return reals.reshape(codes.sizes());
 }
 
-QuantizedTensor quantize_weight(const at::Tensor& weight, const Scheme& scheme, at::ScalarType storage) {
+QuantizedTensor quantize_weight(const at::Tensor& weight,
+                                const Scheme& scheme,
+                                at::ScalarType storage) {
   require_shape(weight, "quantize_weight", {kAnySize, kAnySize});
   Grid grid = make_grid(observe_weight(weight, scheme), scheme, storage);
   const std::int64_t out = weight.size(0);
   QuantizedTensor result{scheme, {}, grid.scale.expand({out, -1}).contiguous(), {}};
-  if (grid.zero_point.defined()) result.zero_point = grid.zero_point.expand({out, -1}).to(at::kChar).contiguous();
+  if (grid.zero_point.defined())
+    result.zero_point = grid.zero_point.expand({out, -1}).to(at::kChar).contiguous();
   const at::Tensor codes = quantize(grouped(weight, result.scale.size(1)), grid_of(result), scheme);
   result.codes = codes.reshape(weight.sizes()).to(at::kChar);
   return result;
 }
 
 QuantizedTensor to_quantized_tensor(const QuantizedWeight& weight) {
-  QuantizedTensor tensor{weight.scheme, from_vector(weight.codes, {weight.out, weight.in}),
-                         from_vector(weight.scales, {weight.out, weight.groups}), {}};
-  if (!weight.zero_points.empty()) tensor.zero_point = from_vector(weight.zero_points, {weight.out, weight.groups});
+  QuantizedTensor tensor{weight.scheme,
+                         from_vector(weight.codes, {weight.out, weight.in}),
+                         from_vector(weight.scales, {weight.out, weight.groups}),
+                         {}};
+  if (!weight.zero_points.empty())
+    tensor.zero_point = from_vector(weight.zero_points, {weight.out, weight.groups});
   return tensor;
 }
 

@@ -16,8 +16,11 @@ struct QuantizedTensor {
   at::Tensor dequantize() const;  // [out, in] float32
 };
 
-// Rounds a weight [out, in] to the nearest codes of the grid its own range gives. `storage`: see make_grid.
-QuantizedTensor quantize_weight(const at::Tensor& weight, const Scheme& scheme, at::ScalarType storage);
+// Rounds a weight [out, in] to the nearest codes of the grid its own range gives. `storage`: see
+// make_grid.
+QuantizedTensor quantize_weight(const at::Tensor& weight,
+                                const Scheme& scheme,
+                                at::ScalarType storage);
 
 QuantizedTensor to_quantized_tensor(const QuantizedWeight& weight);
 QuantizedWeight to_quantized_weight(const QuantizedTensor& tensor);

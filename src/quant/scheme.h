@@ -10,8 +10,12 @@
 namespace qvlm {
 
 // Lowest and highest code: [-2^(bits-1), 2^(bits-1) - 1].
-constexpr std::int64_t lowest_code(const Scheme& scheme) { return -(std::int64_t{1} << (scheme.bits - 1)); }
-constexpr std::int64_t highest_code(const Scheme& scheme) { return (std::int64_t{1} << (scheme.bits - 1)) - 1; }
+constexpr std::int64_t lowest_code(const Scheme& scheme) {
+  return -(std::int64_t{1} << (scheme.bits - 1));
+}
+constexpr std::int64_t highest_code(const Scheme& scheme) {
+  return (std::int64_t{1} << (scheme.bits - 1)) - 1;
+}
 
 // Throws kInvalidArgument, prefixed with `where`, for a scheme that cannot exist.
 void check_weight_scheme(const Scheme& scheme, std::string_view where);

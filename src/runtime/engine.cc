@@ -20,9 +20,11 @@ Engine Engine::load(const std::filesystem::path& folder, Execution execution) {
 std::vector<std::int32_t> Engine::encode_prompt(const std::vector<Turn>& turns) const {
   const ModelConfig& config = model_.config();
   std::vector<std::int32_t> expanded;
-  for (const std::int32_t id : tokenizer_.encode(render_llava_prompt(turns), /*add_special=*/true)) {
+  for (const std::int32_t id :
+       tokenizer_.encode(render_llava_prompt(turns), /*add_special=*/true)) {
     const bool image = id == config.image_token_id;
-    expanded.insert(expanded.end(), static_cast<std::size_t>(image ? config.image_tokens() : 1), id);
+    expanded.insert(expanded.end(), static_cast<std::size_t>(image ? config.image_tokens() : 1),
+                    id);
   }
   return expanded;
 }
@@ -30,7 +32,8 @@ std::vector<std::int32_t> Engine::encode_prompt(const std::vector<Turn>& turns) 
 at::Tensor Engine::encode_image(const Image& image) const {
   const c10::InferenceMode inference;
   const PixelValues pixels = preprocess(image, processor_);
-  return model_.encode_image(at::tensor(pixels.values, at::kFloat).reshape({3, pixels.height, pixels.width}));
+  return model_.encode_image(
+      at::tensor(pixels.values, at::kFloat).reshape({3, pixels.height, pixels.width}));
 }
 
 bool Engine::is_end_token(std::int32_t id) const {
@@ -45,12 +48,14 @@ Sequence::Sequence(const Engine& engine, std::int64_t capacity)
           " positions, the model has ", limit);
 }
 
-at::Tensor Sequence::prefill(const std::vector<std::int32_t>& ids, const std::vector<at::Tensor>& images) {
+at::Tensor Sequence::prefill(const std::vector<std::int32_t>& ids,
+                             const std::vector<at::Tensor>& images) {
   const c10::InferenceMode inference;
   require(!ids.empty(), ErrorKind::kInvalidArgument, "the prompt is empty");
-  const bool same_images = images.size() == images_.size() &&
-                           std::equal(images.begin(), images.end(), images_.begin(),
-                                      [](const at::Tensor& a, const at::Tensor& b) { return a.is_same(b); });
+  const bool same_images =
+      images.size() == images_.size() &&
+      std::equal(images.begin(), images.end(), images_.begin(),
+                 [](const at::Tensor& a, const at::Tensor& b) { return a.is_same(b); });
   std::int64_t kept = 0;
   if (same_images) {
     // The last position always runs: its logits are what the caller wants.

@@ -1,5 +1,5 @@
-// Engine: a loaded model with its tokenizer and image processor. Sequence: one prompt being run on it, with its
-// KV cache. The public Session, the evaluator and the bench all stand on these two.
+// Engine: a loaded model with its tokenizer and image processor. Sequence: one prompt being run on
+// it, with its KV cache. The public Session, the evaluator and the bench all stand on these two.
 #pragma once
 
 #include <qvlm/image.h>
@@ -28,14 +28,16 @@ class Engine {
   const GenerationConfig& generation() const { return generation_; }
   std::int64_t checkpoint_bytes() const { return checkpoint_bytes_; }
 
-  // Ids of a rendered prompt, each "<image>" expanded to as many image positions as the tower yields.
+  // Ids of a rendered prompt, each "<image>" expanded to as many image positions as the tower
+  // yields.
   std::vector<std::int32_t> encode_prompt(const std::vector<Turn>& turns) const;
   // Tower and projector: [image_tokens, hidden].
   at::Tensor encode_image(const Image& image) const;
   bool is_end_token(std::int32_t id) const;
 
  private:
-  Engine(Vlm model, Tokenizer tokenizer) : model_(std::move(model)), tokenizer_(std::move(tokenizer)) {}
+  Engine(Vlm model, Tokenizer tokenizer)
+      : model_(std::move(model)), tokenizer_(std::move(tokenizer)) {}
 
   Vlm model_;
   Tokenizer tokenizer_;
@@ -49,9 +51,9 @@ class Sequence {
   // `capacity`: most positions the sequence may reach; kInvalidArgument if the model has fewer.
   Sequence(const Engine& engine, std::int64_t capacity);
 
-  // Runs the prompt, whose image positions take `images` in order ([image_tokens, hidden] each). What it shares at
-  // the front with the previous prompt (same ids, same images) is kept, not run again.
-  // Returns the logits of every newly run position: [tokens, vocab].
+  // Runs the prompt, whose image positions take `images` in order ([image_tokens, hidden] each).
+  // What it shares at the front with the previous prompt (same ids, same images) is kept, not run
+  // again. Returns the logits of every newly run position: [tokens, vocab].
   at::Tensor prefill(const std::vector<std::int32_t>& ids, const std::vector<at::Tensor>& images);
   // Appends one token; returns its logits: [vocab].
   at::Tensor step(std::int32_t id);

@@ -13,8 +13,9 @@ class Sampler {
   // Uses temperature, top_k, top_p and seed. Throws kInvalidArgument for values out of range.
   explicit Sampler(const GenerateOptions& options);
 
-  // logits: [vocab]. Greedy at temperature 0 (the lowest id among equals); otherwise temperature, top_k and top_p are
-  // applied in this order, as transformers does. Throws kCorrupt if a logit is NaN.
+  // logits: [vocab]. Greedy at temperature 0 (the lowest id among equals); otherwise temperature,
+  // top_k and top_p are applied in this order, as transformers does. Throws kCorrupt if a logit is
+  // NaN.
   std::int32_t pick(const at::Tensor& logits);
 
  private:

@@ -18,9 +18,14 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 // Collects the text of a reply and passes it on as it is decided.
 class ReplyText {
  public:
-  ReplyText(const Engine& engine, const GenerateOptions& options, const std::function<bool(std::string_view)>& on_text,
+  ReplyText(const Engine& engine,
+            const GenerateOptions& options,
+            const std::function<bool(std::string_view)>& on_text,
             Reply& reply)
-      : decoder_(engine.tokenizer(), /*skip_special=*/true), stop_(options.stop), on_text_(on_text), reply_(reply) {}
+      : decoder_(engine.tokenizer(), /*skip_special=*/true),
+        stop_(options.stop),
+        on_text_(on_text),
+        reply_(reply) {}
 
   // Returns false when generation has to end.
   bool push(std::int32_t id) {
@@ -61,23 +66,25 @@ Session Session::open(const std::filesystem::path& model, const SessionOptions& 
   return Session(std::make_shared<const State>(State{Engine::load(model, options.execution)}));
 }
 
-Reply Session::generate(const Question& question, const GenerateOptions& options,
+Reply Session::generate(const Question& question,
+                        const GenerateOptions& options,
                         const std::function<bool(std::string_view)>& on_text) const {
   const Engine& engine = state_->engine;
-  require(options.max_new_tokens > 0, ErrorKind::kInvalidArgument, "max_new_tokens must be positive, got ",
-          options.max_new_tokens);
+  require(options.max_new_tokens > 0, ErrorKind::kInvalidArgument,
+          "max_new_tokens must be positive, got ", options.max_new_tokens);
   Sampler sampler(options);
   const auto prefill_start = std::chrono::steady_clock::now();
-  const std::vector<std::int32_t> ids =
-      engine.encode_prompt({{Role::kUser, question.text, static_cast<int>(question.images.size())}});
+  const std::vector<std::int32_t> ids = engine.encode_prompt(
+      {{Role::kUser, question.text, static_cast<int>(question.images.size())}});
   std::vector<at::Tensor> images;
-  for (const Image& image : question.images) images.push_back(engine.encode_image(image));
+  for (const Image& image : question.images)
+    images.push_back(engine.encode_image(image));
 
   Reply reply;
   reply.prompt_tokens = static_cast<std::int64_t>(ids.size());
   const std::int64_t positions = engine.model().config().text.max_positions;
-  require(reply.prompt_tokens < positions, ErrorKind::kInvalidArgument, "the prompt takes ", reply.prompt_tokens,
-          " positions, the model has ", positions);
+  require(reply.prompt_tokens < positions, ErrorKind::kInvalidArgument, "the prompt takes ",
+          reply.prompt_tokens, " positions, the model has ", positions);
   Sequence sequence(engine, std::min(positions, reply.prompt_tokens + options.max_new_tokens));
   at::Tensor logits = sequence.prefill(ids, images).select(0, -1);
   reply.prefill_seconds = seconds_since(prefill_start);

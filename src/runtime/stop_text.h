@@ -1,4 +1,5 @@
-// Stop texts in a stream: text is passed on only once it cannot become part of a stop text any more.
+// Stop texts in a stream: text is passed on only once it cannot become part of a stop text any
+// more.
 #pragma once
 
 #include <string>

@@ -34,7 +34,8 @@ DType dtype_of(const at::Tensor& tensor) {
   for (const auto& [file, type] : kTypes) {
     if (type == tensor.scalar_type()) return file;
   }
-  fail(ErrorKind::kInternal, "a tensor of type ", tensor.toString(), " cannot be written to a file");
+  fail(ErrorKind::kInternal, "a tensor of type ", tensor.toString(),
+       " cannot be written to a file");
 }
 
 at::Tensor wrap(const TensorView& view) {
@@ -45,7 +46,8 @@ at::Tensor wrap(const TensorView& view) {
 
 at::Tensor to_float32(const TensorView& view) {
   const at::ScalarType type = scalar_type(view.dtype);
-  require(at::isFloatingType(type), ErrorKind::kCorrupt, view.describe(), ": expected floating point");
+  require(at::isFloatingType(type), ErrorKind::kCorrupt, view.describe(),
+          ": expected floating point");
   return wrap(view).to(at::kFloat, /*non_blocking=*/false, /*copy=*/true);
 }
 

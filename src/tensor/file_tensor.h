@@ -8,7 +8,8 @@
 
 namespace qvlm {
 
-// A tensor that reads the file's memory directly: valid as long as the view's file, not to be written.
+// A tensor that reads the file's memory directly: valid as long as the view's file, not to be
+// written.
 at::Tensor wrap(const TensorView& view);
 
 // A float32 copy of a floating-point view. Throws kCorrupt if it is not floating point.

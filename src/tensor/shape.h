@@ -10,7 +10,10 @@ namespace qvlm {
 
 inline constexpr std::int64_t kAnySize = -1;
 
-// Throws kInvalidArgument "<name>: expected shape [4, *], got [3, 7]" unless every size agrees; kAnySize fits all.
-void require_shape(const at::Tensor& tensor, std::string_view name, std::initializer_list<std::int64_t> expected);
+// Throws kInvalidArgument "<name>: expected shape [4, *], got [3, 7]" unless every size agrees;
+// kAnySize fits all.
+void require_shape(const at::Tensor& tensor,
+                   std::string_view name,
+                   std::initializer_list<std::int64_t> expected);
 
 }  // namespace qvlm

@@ -1,5 +1,6 @@
-// The one door to LibTorch: the only file that includes ATen, and the precompiled header of the target `qvlm`.
-// <ATen/core/ivalue.h> comes first because clang in C++20 cannot read ATen otherwise.
+// The one door to LibTorch: the only file that includes ATen, and the precompiled header of the
+// target `qvlm`. <ATen/core/ivalue.h> comes first because clang in C++20 cannot read ATen
+// otherwise.
 #pragma once
 
 #include <ATen/core/ivalue.h>

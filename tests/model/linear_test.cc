@@ -22,13 +22,16 @@ QuantizedTensor random_weight(const Case& c, std::int64_t out, std::int64_t in) 
 
 class LinearTest : public testing::TestWithParam<Case> {};
 
-// Codes and integer sums are equal by construction; the float steps differ only in order. With n = in products summed
-// in float32 the simulated sum is off by at most n * 2^-24 of the sum of magnitudes.
+// Codes and integer sums are equal by construction; the float steps differ only in order. With n =
+// in products summed in float32 the simulated sum is off by at most n * 2^-24 of the sum of
+// magnitudes.
 TEST_P(LinearTest, PackedEqualsSimulated) {
   at::manual_seed(7);
   constexpr std::int64_t kOut = 75, kIn = 256;
   const QuantizedTensor weight = random_weight(GetParam(), kOut, kIn);
-  const Scheme activation{.bits = GetParam().activation_bits, .granularity = Granularity::kToken, .dynamic = true,
+  const Scheme activation{.bits = GetParam().activation_bits,
+                          .granularity = Granularity::kToken,
+                          .dynamic = true,
                           .clip_ratio = 0.9};
   const at::Tensor bias = at::randn({kOut});
   const Linear packed(weight, bias, activation, Execution::kPacked);
@@ -37,7 +40,9 @@ TEST_P(LinearTest, PackedEqualsSimulated) {
     const at::Tensor x = at::randn({tokens, kIn});
     const at::Tensor want = simulated.forward(x);
     const at::Tensor bound =
-        at::matmul(fake_quantize_tokens(x, activation).abs(), weight.dequantize().abs().t()) * (kIn * 0x1p-23) + 1e-6;
+        at::matmul(fake_quantize_tokens(x, activation).abs(), weight.dequantize().abs().t()) *
+            (kIn * 0x1p-23) +
+        1e-6;
     EXPECT_TRUE(((packed.forward(x) - want).abs() <= bound).all().item<bool>());
   }
 }
@@ -47,15 +52,22 @@ TEST_P(LinearTest, SaysWhatItDoes) {
   const Scheme activation{.bits = 8, .granularity = Granularity::kToken, .dynamic = true};
   const Arithmetic packed = Linear(weight, {}, activation, Execution::kPacked).arithmetic();
   EXPECT_EQ(packed, GetParam().symmetric ? Arithmetic::kInteger : Arithmetic::kSimulated);
-  EXPECT_EQ(Linear(weight, {}, activation, Execution::kFloat).arithmetic(), Arithmetic::kDequantized);
+  EXPECT_EQ(Linear(weight, {}, activation, Execution::kFloat).arithmetic(),
+            Arithmetic::kDequantized);
   EXPECT_EQ(Linear(weight, {}, {}, Execution::kPacked).arithmetic(), Arithmetic::kDequantized);
   EXPECT_EQ(Linear(at::ones({2, 2}), {}).arithmetic(), Arithmetic::kFloat);
 }
 
-INSTANTIATE_TEST_SUITE_P(Schemes, LinearTest,
-                         testing::Values(Case{8, 8, 0, true}, Case{4, 8, 128, true}, Case{4, 8, 0, true},
-                                         Case{4, 4, 32, true}, Case{6, 6, 0, true}, Case{3, 3, 64, true},
-                                         Case{8, 8, 64, true}, Case{4, 8, 128, false}));
+INSTANTIATE_TEST_SUITE_P(Schemes,
+                         LinearTest,
+                         testing::Values(Case{8, 8, 0, true},
+                                         Case{4, 8, 128, true},
+                                         Case{4, 8, 0, true},
+                                         Case{4, 4, 32, true},
+                                         Case{6, 6, 0, true},
+                                         Case{3, 3, 64, true},
+                                         Case{8, 8, 64, true},
+                                         Case{4, 8, 128, false}));
 
 }  // namespace
 }  // namespace qvlm

@@ -1,8 +1,9 @@
-// The model against transformers on tiny random checkpoints of every layout: tower, projector, logits, greedy ids.
+// The model against transformers on tiny random checkpoints of every layout: tower, projector,
+// logits, greedy ids.
 #include <gtest/gtest.h>
 
-#include "model/unit.h"
 #include "model/linear_list.h"
+#include "model/unit.h"
 #include "model/vlm.h"
 #include "support/golden.h"
 
@@ -78,7 +79,8 @@ TEST_P(ParityTest, StreamedUnitsEqualTheWholeModel) {
     samples[i].ids = golden_.ids(prompt + "input_ids");
   }
   const Weights root(checkpoint_, Execution::kFloat);
-  for (const Unit& unit : list_units(config_)) run_unit(unit, root, config_, samples);
+  for (const Unit& unit : list_units(config_))
+    run_unit(unit, root, config_, samples);
   for (std::size_t i = 0; i < samples.size(); ++i) {
     const at::Tensor want = golden_.get("prompt" + std::to_string(i) + ".logits");
     EXPECT_LE(relative_difference(samples[i].hidden, want), kParity);
@@ -92,7 +94,8 @@ TEST_P(ParityTest, ListedLinearsAreThoseInTheFiles) {
   }
 }
 
-// What a prompt shares with the previous one is not run again; a prompt run in pieces gives the same logits.
+// What a prompt shares with the previous one is not run again; a prompt run in pieces gives the
+// same logits.
 TEST_P(ParityTest, PiecewisePrefillEqualsOnePass) {
   const Vlm model = Vlm::load(checkpoint_, Execution::kFloat);
   const std::vector<std::int32_t> ids = golden_.ids("prompt0.input_ids");
@@ -106,7 +109,9 @@ TEST_P(ParityTest, PiecewisePrefillEqualsOnePass) {
   EXPECT_LE(relative_difference(rest, golden_.get("prompt0.logits").slice(0, cut)), kParity);
 }
 
-INSTANTIATE_TEST_SUITE_P(Llava, ParityTest, testing::ValuesIn(case_names()),
+INSTANTIATE_TEST_SUITE_P(Llava,
+                         ParityTest,
+                         testing::ValuesIn(case_names()),
                          [](const auto& param_info) { return param_info.param; });
 
 }  // namespace

@@ -43,7 +43,8 @@ std::string message_of(const std::string& yaml) {
 
 TEST(RecipeTest, EveryShippedRecipeLoadsAndFits) {
   int recipes = 0;
-  for (const auto& entry : fs::directory_iterator(fs::path(QVLM_SOURCE_DIR) / "configs" / "recipes")) {
+  for (const auto& entry :
+       fs::directory_iterator(fs::path(QVLM_SOURCE_DIR) / "configs" / "recipes")) {
     const Recipe recipe = Recipe::load(entry.path());
     EXPECT_EQ(recipe.name, entry.path().stem().string());
     const auto schemes = apply_recipe(recipe, some_linears());
@@ -66,22 +67,30 @@ TEST(RecipeTest, LaterOverridesWin) {
 TEST(RecipeTest, MistakesAreNamed) {
   EXPECT_THAT(message_of("name: r\ndefault:\n  weight: {bits: 4}\n  activations: {bits: 8}\n"),
               AllOf(HasSubstr("r.yaml:4"), HasSubstr("'activations'")));
-  EXPECT_THAT(message_of("name: r\ndefault:\n  weight: {bits: 9}\n"), HasSubstr("bits must be 2 to 8, got 9"));
-  EXPECT_THAT(message_of("name: r\ndefault:\n  weight: {bits: four}\n"), HasSubstr("'bits' has the wrong type"));
-  EXPECT_THAT(message_of("name: r\ndefault:\n  weight: {bits: 4, granularity: row}\n"), HasSubstr("'row'"));
-  EXPECT_THAT(message_of("name: r\ndefault:\n  weight: {bits: 4, granularity: group, group_size: 48}\n"),
-              HasSubstr("32, 64 or 128"));
-  EXPECT_THAT(message_of("name: r\ndefault: {weight: {bits: 4}}\noverrides:\n  - {match: 'nothing', keep: float}\n"),
+  EXPECT_THAT(message_of("name: r\ndefault:\n  weight: {bits: 9}\n"),
+              HasSubstr("bits must be 2 to 8, got 9"));
+  EXPECT_THAT(message_of("name: r\ndefault:\n  weight: {bits: four}\n"),
+              HasSubstr("'bits' has the wrong type"));
+  EXPECT_THAT(message_of("name: r\ndefault:\n  weight: {bits: 4, granularity: row}\n"),
+              HasSubstr("'row'"));
+  EXPECT_THAT(
+      message_of("name: r\ndefault:\n  weight: {bits: 4, granularity: group, group_size: 48}\n"),
+      HasSubstr("32, 64 or 128"));
+  EXPECT_THAT(message_of("name: r\ndefault: {weight: {bits: 4}}\noverrides:\n  - {match: "
+                         "'nothing', keep: float}\n"),
               HasSubstr("'nothing' matches no linear"));
-  EXPECT_THAT(message_of("name: r\ndefault: {weight: {bits: 4}}\noverrides:\n  - {match: '(', keep: float}\n"),
-              HasSubstr("not a regular expression"));
+  EXPECT_THAT(
+      message_of(
+          "name: r\ndefault: {weight: {bits: 4}}\noverrides:\n  - {match: '(', keep: float}\n"),
+      HasSubstr("not a regular expression"));
   EXPECT_THAT(message_of("name: [r\n"), HasSubstr("not valid YAML"));
   EXPECT_THAT(message_of("default: {weight: {bits: 4}}\n"), HasSubstr("'name' is missing"));
 }
 
 TEST(RecipeTest, GroupsMustDivide) {
-  const Recipe recipe{.name = "r",
-                      .standard = LinearScheme{{.granularity = Granularity::kGroup, .group_size = 128}, {}}};
+  const Recipe recipe{
+      .name = "r",
+      .standard = LinearScheme{{.granularity = Granularity::kGroup, .group_size = 128}, {}}};
   try {
     apply_recipe(recipe, {{"lm_head", 8, 96}});
     FAIL() << "no error";

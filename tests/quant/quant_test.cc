@@ -30,10 +30,12 @@ class WeightTest : public testing::TestWithParam<Case> {
   Scheme scheme_;
 };
 
-// Inside the range the nearest code is at most half a step away. Symmetric grids end half a step early at the top:
-// absmax = 127.5 steps, highest code 127; so the bound holds up to rounding of the float32 arithmetic itself.
+// Inside the range the nearest code is at most half a step away. Symmetric grids end half a step
+// early at the top: absmax = 127.5 steps, highest code 127; so the bound holds up to rounding of
+// the float32 arithmetic itself.
 TEST_P(WeightTest, RoundTripIsWithinHalfAStep) {
-  const at::Tensor weight = at::randn({6, 256}) * at::tensor({0.01, 0.1, 1.0, 3.0, 100.0, 1e-4}).unsqueeze(1);
+  const at::Tensor weight =
+      at::randn({6, 256}) * at::tensor({0.01, 0.1, 1.0, 3.0, 100.0, 1e-4}).unsqueeze(1);
   const QuantizedTensor quantized = quantize_weight(weight, scheme_, at::kFloat);
   const at::Tensor steps = quantized.scale.repeat_interleave(256 / quantized.scale.size(1), 1);
   const at::Tensor error = (quantized.dequantize() - weight).abs();
@@ -50,22 +52,27 @@ TEST_P(WeightTest, CodesStayInRangeAndZeroIsExact) {
 }
 
 TEST_P(WeightTest, ConstantAndZeroRowsAreSafe) {
-  const at::Tensor weight = at::stack({at::zeros({256}), at::full({256}, 3.0), at::full({256}, -1e-30)});
+  const at::Tensor weight =
+      at::stack({at::zeros({256}), at::full({256}, 3.0), at::full({256}, -1e-30)});
   const at::Tensor back = quantize_weight(weight, scheme_, at::kHalf).dequantize();
   EXPECT_TRUE(back.isfinite().all().item<bool>());
   EXPECT_EQ(back[0].abs().max().item<float>(), 0.0f);
-  // The top code of a symmetric b-bit grid is 1 / (2^b - 1) short of absmax; an asymmetric one reaches it. The scale
-  // itself is rounded to half precision (2^-11).
+  // The top code of a symmetric b-bit grid is 1 / (2^b - 1) short of absmax; an asymmetric one
+  // reaches it. The scale itself is rounded to half precision (2^-11).
   const double steps = static_cast<double>((1 << scheme_.bits) - 1);
   EXPECT_NEAR(back[1][0].item<double>(), 3.0, 3.0 * (1.0 / steps + 0x1p-10));
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Schemes, WeightTest,
-    testing::Values(Case{2, true, Granularity::kChannel, 0}, Case{3, true, Granularity::kGroup, 64},
-                    Case{4, true, Granularity::kGroup, 128}, Case{4, false, Granularity::kGroup, 32},
-                    Case{6, true, Granularity::kChannel, 0}, Case{8, true, Granularity::kTensor, 0},
-                    Case{8, true, Granularity::kChannel, 0}, Case{8, false, Granularity::kChannel, 0}));
+INSTANTIATE_TEST_SUITE_P(Schemes,
+                         WeightTest,
+                         testing::Values(Case{2, true, Granularity::kChannel, 0},
+                                         Case{3, true, Granularity::kGroup, 64},
+                                         Case{4, true, Granularity::kGroup, 128},
+                                         Case{4, false, Granularity::kGroup, 32},
+                                         Case{6, true, Granularity::kChannel, 0},
+                                         Case{8, true, Granularity::kTensor, 0},
+                                         Case{8, true, Granularity::kChannel, 0},
+                                         Case{8, false, Granularity::kChannel, 0}));
 
 TEST(QuantTest, SymmetricScaleIsThatOfCompressedTensors) {
   const at::Tensor weight = at::tensor({-2.55f, 1.0f, 0.0f, 0.25f}).unsqueeze(0);
@@ -77,7 +84,8 @@ TEST(QuantTest, SymmetricScaleIsThatOfCompressedTensors) {
 
 TEST(QuantTest, HalvesRoundToEven) {
   const Grid unit{at::ones({1}), {}};
-  const at::Tensor codes = quantize(at::tensor({0.5, 1.5, 2.5, -0.5, -1.5, 200.0, -200.0}), unit, {.bits = 8});
+  const at::Tensor codes =
+      quantize(at::tensor({0.5, 1.5, 2.5, -0.5, -1.5, 200.0, -200.0}), unit, {.bits = 8});
   EXPECT_TRUE(at::equal(codes, at::tensor({0.0, 2.0, 2.0, -0.0, -2.0, 127.0, -128.0})));
 }
 
@@ -87,7 +95,8 @@ TEST(QuantTest, StoredScaleIsTheUsedScale) {
 }
 
 TEST(QuantTest, FileFormRoundTrips) {
-  const Scheme scheme{.bits = 4, .symmetric = false, .granularity = Granularity::kGroup, .group_size = 32};
+  const Scheme scheme{
+      .bits = 4, .symmetric = false, .granularity = Granularity::kGroup, .group_size = 32};
   const QuantizedTensor tensor = quantize_weight(at::randn({5, 96}), scheme, at::kFloat);
   const QuantizedTensor back = to_quantized_tensor(to_quantized_weight(tensor));
   EXPECT_TRUE(at::equal(back.codes, tensor.codes));
@@ -97,9 +106,11 @@ TEST(QuantTest, FileFormRoundTrips) {
 
 TEST(QuantTest, ClipRatioNarrowsTheRange) {
   const at::Tensor tokens = at::tensor({4.0f, -1.0f, 0.5f, 1.0f}).unsqueeze(0);
-  const Scheme scheme{.bits = 8, .granularity = Granularity::kToken, .dynamic = true, .clip_ratio = 0.5};
+  const Scheme scheme{
+      .bits = 8, .granularity = Granularity::kToken, .dynamic = true, .clip_ratio = 0.5};
   const at::Tensor back = fake_quantize_tokens(tokens, scheme);
-  EXPECT_FLOAT_EQ(back[0][0].item<float>(), 127.0f * (2.0f / 127.5f));  // clamped to the clipped range
+  EXPECT_FLOAT_EQ(back[0][0].item<float>(),
+                  127.0f * (2.0f / 127.5f));  // clamped to the clipped range
 }
 
 TEST(QuantTest, RefusesWhatItCannotQuantize) {

@@ -22,9 +22,11 @@ TEST(SamplerTest, FrequenciesFollowTheSoftmax) {
   Sampler sampler({.temperature = 0.7, .seed = 3});
   std::map<std::int32_t, int> counts;
   constexpr int kDraws = 20000;
-  for (int i = 0; i < kDraws; ++i) ++counts[sampler.pick(logits)];
+  for (int i = 0; i < kDraws; ++i)
+    ++counts[sampler.pick(logits)];
   // Five standard deviations of a share: sqrt(p (1 - p) / n) <= 0.0036.
-  for (int id = 0; id < 4; ++id) EXPECT_NEAR(counts[id] / double{kDraws}, want[id].item<double>(), 5 * 0.0036);
+  for (int id = 0; id < 4; ++id)
+    EXPECT_NEAR(counts[id] / double{kDraws}, want[id].item<double>(), 5 * 0.0036);
 }
 
 TEST(SamplerTest, TopKAndTopPCutTheTail) {
@@ -40,13 +42,15 @@ TEST(SamplerTest, TopKAndTopPCutTheTail) {
 TEST(SamplerTest, SameSeedSameTokens) {
   const at::Tensor logits = at::randn({50});
   Sampler first({.temperature = 1.0, .seed = 9}), second({.temperature = 1.0, .seed = 9});
-  for (int i = 0; i < 20; ++i) EXPECT_EQ(first.pick(logits), second.pick(logits));
+  for (int i = 0; i < 20; ++i)
+    EXPECT_EQ(first.pick(logits), second.pick(logits));
 }
 
 TEST(SamplerTest, RefusesNonsense) {
   EXPECT_THROW(Sampler({.temperature = -1.0}), Error);
   EXPECT_THROW(Sampler({.top_p = 0.0}), Error);
-  EXPECT_THROW(Sampler({}).pick(at::tensor({1.0f, std::numeric_limits<float>::quiet_NaN()})), Error);
+  EXPECT_THROW(Sampler({}).pick(at::tensor({1.0f, std::numeric_limits<float>::quiet_NaN()})),
+               Error);
 }
 
 TEST(StopTextTest, HoldsBackOnlyWhatMayBeAStop) {

@@ -1,4 +1,5 @@
-// Golden tensors computed by transformers (tests/data/README.md), and the tolerance they are compared with.
+// Golden tensors computed by transformers (tests/data/README.md), and the tolerance they are
+// compared with.
 #pragma once
 
 #include <filesystem>
@@ -11,8 +12,9 @@
 
 namespace qvlm {
 
-// Largest |got - want| divided by the range of `want`. Parity means at most 1e-4 of the range: float32 sums in another
-// order differ by about 1e-6 of it (each golden.json states its own noise), a wrong formula by far more.
+// Largest |got - want| divided by the range of `want`. Parity means at most 1e-4 of the range:
+// float32 sums in another order differ by about 1e-6 of it (each golden.json states its own noise),
+// a wrong formula by far more.
 inline double relative_difference(const at::Tensor& got, const at::Tensor& want) {
   if (got.sizes() != want.sizes()) return 1e9;
   const double range = (want.max() - want.min()).item<double>();
@@ -26,7 +28,8 @@ class Golden {
   at::Tensor get(const std::string& name) const { return wrap(file_.tensors().at(name)); }
   std::vector<std::int32_t> ids(const std::string& name) const {
     const at::Tensor values = get(name).to(at::kInt).contiguous();
-    return {values.const_data_ptr<std::int32_t>(), values.const_data_ptr<std::int32_t>() + values.numel()};
+    return {values.const_data_ptr<std::int32_t>(),
+            values.const_data_ptr<std::int32_t>() + values.numel()};
   }
 
  private:
