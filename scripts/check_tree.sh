@@ -38,7 +38,7 @@ heavy_headers=(  # pattern of the header, files that may include it
 
 max_lines=500
 
-tracked() { git ls-files -- "$@"; }
+tracked() { comm -23 <(git ls-files -- "$@") <(git ls-files --deleted); }
 # Texts that we write; data of tests and models is what it is.
 texts() { tracked ':!tests/data' ':!models'; }
 # search ARGUMENTS...: grep in the files named on stdin; finding nothing is no failure.
