@@ -90,7 +90,8 @@ class Parser {
 };
 
 Parser::Parser() {
-  app_.require_subcommand(1);
+  app_.require_subcommand(
+      0, 1);  // none is our own error below: CLI11 would hide a misspelt verb behind it
   app_.footer(std::string("example:\n  qvlm generate models/reference-llava --image scene.png "
                           "--prompt \"what colour is "
                           "the circle?\"\n\n") +
@@ -223,6 +224,8 @@ std::optional<CommandLine> Parser::parse(int argc, const char* const* argv) {
     const std::string verb = verbs.empty() ? "" : " " + verbs.front()->get_name();
     fail(ErrorKind::kInvalidArgument, error.what(), "; see qvlm", verb, " --help");
   }
+  require(chosen_.has_value(), ErrorKind::kInvalidArgument,
+          "expected inspect, quantize, generate, evaluate, report or bench; see qvlm --help");
   return CommandLine{common_, *chosen_};
 }
 

@@ -5,7 +5,8 @@
 #include <qvlm/error.h>
 
 #include "eval/protocol.h"
-#include "eval/temp_folder.h"
+#include "eval/tiny_model.h"
+#include "support/temporary_folder.h"
 
 namespace qvlm {
 namespace {
@@ -19,10 +20,10 @@ constexpr const char* kGood =
 
 class DatasetTest : public ::testing::Test {
  protected:
-  DatasetTest() { folder_.write("i/1.png", "not looked into"); }
+  DatasetTest() { write_file(folder_.path() / "i/1.png", "not looked into"); }
 
   Dataset load(const std::string& lines) {
-    folder_.write("data.jsonl", lines);
+    write_file(folder_.path() / "data.jsonl", lines);
     return Dataset::load(folder_.path());
   }
   // The message of the error that loading these lines gives.
@@ -37,7 +38,7 @@ class DatasetTest : public ::testing::Test {
     return "";
   }
 
-  TempFolder folder_;
+  TemporaryFolder folder_;
 };
 
 TEST_F(DatasetTest, ReadsEveryKey) {
@@ -47,7 +48,7 @@ TEST_F(DatasetTest, ReadsEveryKey) {
       "\n" +
       R"({"id": "c", "image": ["i/1.png", "i/1.png"], "question": "q", "answer": "no", "type": "yesno"})");
   ASSERT_EQ(data.items.size(), 3U);
-  EXPECT_THAT(data.items[0].images, ElementsAre(folder_ / "i/1.png"));
+  EXPECT_THAT(data.items[0].images, ElementsAre(folder_.path() / "i/1.png"));
   EXPECT_EQ(data.items[0].category, "colour");
   EXPECT_EQ(data.items[0].type, ItemType::kOpen);
   EXPECT_TRUE(data.items[1].images.empty());
@@ -95,14 +96,15 @@ TEST_F(DatasetTest, ErrorsNameFileAndLine) {
 }
 
 TEST_F(DatasetTest, MetaIsOptionalAndChecked) {
-  folder_.write("meta.json", R"({"name": "n", "split": "test", "protocol": "sqa-lmms"})");
+  write_file(folder_.path() / "meta.json",
+             R"({"name": "n", "split": "test", "protocol": "sqa-lmms"})");
   const Dataset data = load(kGood);
   EXPECT_EQ(data.name, "n");
   EXPECT_EQ(data.split, "test");
   EXPECT_EQ(data.protocol, Protocol::kScienceQaLmms);
-  folder_.write("meta.json", R"({"protocol": "pope"})");
+  write_file(folder_.path() / "meta.json", R"({"protocol": "pope"})");
   EXPECT_THAT(error(kGood, ErrorKind::kUnsupported), HasSubstr("'pope'"));
-  folder_.write("meta.json", R"({"prompt": "no placeholder"})");
+  write_file(folder_.path() / "meta.json", R"({"prompt": "no placeholder"})");
   EXPECT_THAT(error(kGood, ErrorKind::kCorrupt), HasSubstr("{question} is missing"));
 }
 

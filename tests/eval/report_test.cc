@@ -6,7 +6,8 @@
 #include <cmath>
 
 #include "eval/logits_file.h"
-#include "eval/temp_folder.h"
+#include "eval/tiny_model.h"
+#include "support/temporary_folder.h"
 
 namespace qvlm {
 namespace {
@@ -50,10 +51,10 @@ std::string error_of(ErrorKind kind, Function&& function) {
 }
 
 TEST(Report, RoundTrip) {
-  const TempFolder folder;
+  const TemporaryFolder folder;
   const Report before = example();
-  before.save(folder / "r.json");
-  const Report after = Report::load(folder / "r.json");
+  before.save(folder.path() / "r.json");
+  const Report after = Report::load(folder.path() / "r.json");
   EXPECT_EQ(after.model, before.model);
   EXPECT_EQ(after.execution, before.execution);
   EXPECT_EQ(after.data, before.data);
@@ -85,40 +86,40 @@ TEST(Report, CountsByCategory) {
 }
 
 TEST(Report, RefusesDamage) {
-  const TempFolder folder;
-  error_of(ErrorKind::kNotFound, [&] { Report::load(folder / "none.json"); });
-  folder.write("half.json", R"({"format": "qvlm-report-1", "model": )");
-  error_of(ErrorKind::kCorrupt, [&] { Report::load(folder / "half.json"); });
-  folder.write("other.json", R"({"format": "something"})");
-  EXPECT_THAT(error_of(ErrorKind::kCorrupt, [&] { Report::load(folder / "other.json"); }),
+  const TemporaryFolder folder;
+  error_of(ErrorKind::kNotFound, [&] { Report::load(folder.path() / "none.json"); });
+  write_file(folder.path() / "half.json", R"({"format": "qvlm-report-1", "model": )");
+  error_of(ErrorKind::kCorrupt, [&] { Report::load(folder.path() / "half.json"); });
+  write_file(folder.path() / "other.json", R"({"format": "something"})");
+  EXPECT_THAT(error_of(ErrorKind::kCorrupt, [&] { Report::load(folder.path() / "other.json"); }),
               HasSubstr("expected qvlm-report-1, got something"));
   Report twice = example();
   twice.items[2].id = "1";
-  twice.save(folder / "twice.json");
-  EXPECT_THAT(error_of(ErrorKind::kCorrupt, [&] { Report::load(folder / "twice.json"); }),
+  twice.save(folder.path() / "twice.json");
+  EXPECT_THAT(error_of(ErrorKind::kCorrupt, [&] { Report::load(folder.path() / "twice.json"); }),
               HasSubstr("'1'"));
 }
 
 TEST(Report, MovesTogetherWithItsLogits) {
-  const TempFolder folder;
-  std::filesystem::create_directory(folder / "here");
+  const TemporaryFolder folder;
+  std::filesystem::create_directory(folder.path() / "here");
   Report report = example();
-  report.logits_file = folder / "here/r.logits.safetensors";
+  report.logits_file = folder.path() / "here/r.logits.safetensors";
   write_logits(report.logits_file, {{1, 2}, {3, 4}, {5, 6}});
-  report.save(folder / "here/r.json");
-  std::filesystem::rename(folder / "here", folder / "there");
-  EXPECT_EQ(Report::load(folder / "there/r.json").logits_file,
-            folder / "there/r.logits.safetensors");
+  report.save(folder.path() / "here/r.json");
+  std::filesystem::rename(folder.path() / "here", folder.path() / "there");
+  EXPECT_EQ(Report::load(folder.path() / "there/r.json").logits_file,
+            folder.path() / "there/r.logits.safetensors");
 }
 
 TEST(LogitsFile, RowsInAnyOrderAndNothingLeftOver) {
-  const TempFolder folder;
-  write_logits(folder / "l.safetensors", {{1, 2, 3}, {4, 5, 6}});
-  const LogitsFile file(folder / "l.safetensors");
+  const TemporaryFolder folder;
+  write_logits(folder.path() / "l.safetensors", {{1, 2, 3}, {4, 5, 6}});
+  const LogitsFile file(folder.path() / "l.safetensors");
   EXPECT_EQ(file.rows(), 2);
   EXPECT_EQ(file.vocab(), 3);
   EXPECT_THAT(file.row(1), ::testing::ElementsAre(4, 5, 6));
-  { LogitsWriter unfinished(folder / "other.safetensors"); }
+  { LogitsWriter unfinished(folder.path() / "other.safetensors"); }
   int files = 0;
   for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator(folder.path()))
     ++files;
@@ -142,10 +143,10 @@ TEST(Compare, CountsFlipsAndMargins) {
 }
 
 TEST(Compare, DivergenceByItem) {
-  const TempFolder folder;
+  const TemporaryFolder folder;
   Report reference = example(), result = example();
-  reference.logits_file = folder / "a.safetensors";
-  result.logits_file = folder / "b.safetensors";
+  reference.logits_file = folder.path() / "a.safetensors";
+  result.logits_file = folder.path() / "b.safetensors";
   write_logits(reference.logits_file, {{0, 0}, {0, 0}, {1, 2}});
   write_logits(result.logits_file, {{0, std::log(3.0F)}, {0, 0}, {3, 4}});
   const Comparison comparison = compare(result, reference);

@@ -1,0 +1,301 @@
+// The executable as a process: what it prints where, its exit codes, and that a failed run leaves
+// nothing behind.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/mount.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <functional>
+#include <limits>
+#include <set>
+
+#include "base/json.h"
+#include "base/mapped_file.h"
+#include "cli/process.h"
+#include "eval/tiny_model.h"
+#include "io/safetensors.h"
+#include "support/broken_files.h"
+#include "support/temporary_folder.h"
+
+namespace qvlm {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Not;
+using ::testing::StartsWith;
+
+constexpr const char* kW8 =
+    "name: w8\ndefault:\n  weight: {bits: 8, granularity: channel}\n"
+    "  activation: {bits: 8, granularity: token}\n";
+
+std::set<std::string> entries(const fs::path& folder) {
+  std::set<std::string> names;
+  for (const auto& entry : fs::directory_iterator(folder))
+    names.insert(entry.path().filename().string());
+  return names;
+}
+
+// A tensor taken out of a file to be changed.
+struct EditedTensor {
+  TensorInfo info;
+  std::string bytes;
+};
+
+// Rewrites a model's weights after `edit` has changed the list of its tensors.
+void edit_weights(const fs::path& file,
+                  const std::function<void(std::vector<EditedTensor>&)>& edit) {
+  std::vector<EditedTensor> tensors;
+  {
+    const SafetensorsFile source(file);
+    for (const auto& [name, view] : source.tensors()) {
+      const auto* data = reinterpret_cast<const char*>(view.bytes.data());
+      tensors.push_back({{name, view.dtype, view.shape}, std::string(data, view.bytes.size())});
+    }
+  }
+  edit(tensors);
+  std::vector<TensorInfo> infos;
+  for (const EditedTensor& tensor : tensors)
+    infos.push_back(tensor.info);
+  SafetensorsWriter writer(file, infos, {{"format", "pt"}});
+  for (const EditedTensor& tensor : tensors) {
+    writer.write(tensor.info.name,
+                 std::as_bytes(std::span(tensor.bytes.data(), tensor.bytes.size())));
+  }
+  writer.commit();
+}
+
+EditedTensor& find(std::vector<EditedTensor>& tensors, std::string_view ending) {
+  return *std::find_if(tensors.begin(), tensors.end(), [&](const EditedTensor& tensor) {
+    return tensor.info.name.ends_with(ending);
+  });
+}
+
+class CliTest : public ::testing::Test {
+ protected:
+  CliTest() {
+    make_tiny_model(path("model"), "runtime_gqa");
+    write_file(path("w8.yaml"), kW8);
+  }
+
+  std::string path(const std::string& name) const { return (folder_.path() / name).string(); }
+  std::string image() const { return std::string(QVLM_TESTS_DIR) + "/data/llava/images/a.png"; }
+
+  // Runs a command that must fail: one sentence on stderr, nothing on stdout, and no new file in
+  // the test's folder.
+  std::string fail(int exit_code,
+                   const std::vector<std::string>& arguments,
+                   const std::map<std::string, std::string>& environment = {}) {
+    const std::set<std::string> before = entries(folder_.path());
+    const ProcessResult result = run_qvlm(arguments, environment);
+    EXPECT_EQ(result.exit_code, exit_code) << result.err;
+    EXPECT_THAT(result.out, IsEmpty());
+    EXPECT_THAT(result.err, StartsWith("qvlm: error: "));
+    EXPECT_EQ(std::count(result.err.begin(), result.err.end(), '\n'), 1) << result.err;
+    EXPECT_EQ(entries(folder_.path()), before);
+    return result.err;
+  }
+  std::string fail_to_quantize(int exit_code,
+                               const std::string& recipe = "w8.yaml",
+                               const std::string& out = "") {
+    return fail(exit_code, {"quantize", path("model"), out.empty() ? path("out") : out, "--recipe",
+                            path(recipe)});
+  }
+  // Runs a command that must succeed without a word on stderr; returns stdout.
+  std::string succeed(const std::vector<std::string>& arguments) {
+    const ProcessResult result = run_qvlm(arguments);
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    EXPECT_THAT(result.err, IsEmpty());
+    return result.out;
+  }
+  Json succeed_json(std::vector<std::string> arguments) {
+    arguments.emplace_back("--json");
+    return Json::parse(succeed(arguments), "stdout of " + arguments[0]);
+  }
+
+  TemporaryFolder folder_;
+};
+
+TEST_F(CliTest, EveryVerbInARow) {
+  const Json inspected = succeed_json({"inspect", path("model")});
+  EXPECT_EQ(inspected.get("decoder").get_int("vocab_size"), 296);
+  EXPECT_EQ(inspected.get("linears").at(0).get_string("matrix_product"), "float");
+
+  const std::string out = path("quantized");
+  EXPECT_THAT(succeed({"quantize", path("model"), out, "--recipe", path("w8.yaml"), "--report",
+                       path("q.json")}),
+              AllOf(HasSubstr("decoder"), HasSubstr("w8 a8"), HasSubstr("wrote " + out)));
+  EXPECT_GT(Json::load(path("q.json")).get("linears").size(), 10U);
+  EXPECT_THAT(succeed({"inspect", out, "--tensors"}),
+              AllOf(HasSubstr("w8 a8"), HasSubstr("integer")));
+
+  const Json reply =
+      succeed_json({"generate", out, "--image", image(), "--prompt", "what is it?",
+                    "--max-new-tokens", "5", "--save-logits", path("logits.safetensors")});
+  EXPECT_LE(reply.get_int("new_tokens"), 5);
+  EXPECT_GT(reply.get_int("prompt_tokens"), 20);
+  const SafetensorsFile logits(path("logits.safetensors"));
+  EXPECT_EQ(logits.tensors().at("logits").shape,
+            (std::vector<std::int64_t>{reply.get_int("prompt_tokens"), 296}));
+
+  make_tiny_data(path("data"));
+  succeed({"evaluate", path("model"), "--data", path("data"), "--report", path("float.json")});
+  const std::string table =
+      succeed({"evaluate", out, "--data", path("data"), "--report", path("w8.json"), "--reference",
+               path("float.json"), "--threads", "1"});
+  EXPECT_THAT(table, AllOf(HasSubstr("yes-no"), HasSubstr("all"), HasSubstr("McNemar"),
+                           HasSubstr("logit KL")));
+  const Json reports = succeed_json({"report", path("float.json"), path("w8.json")}).get("reports");
+  ASSERT_EQ(reports.size(), 2U);
+  EXPECT_TRUE(reports.at(0).get("comparison").is_null());
+  // Rounding to 8 bits moves logits, a little.
+  EXPECT_GT(reports.at(1).get("comparison").get_double("kl_mean"), 0.0);
+  EXPECT_LT(reports.at(1).get("comparison").get_double("kl_mean"), 0.1);
+  EXPECT_EQ(entries(path(".")),
+            (std::set<std::string>{"data", "float.json", "float.logits.safetensors",
+                                   "logits.safetensors", "model", "q.json", "quantized", "w8.json",
+                                   "w8.logits.safetensors", "w8.yaml"}));
+
+  const Json speed =
+      succeed_json({"bench", out, "--prompt-tokens", "40", "--new-tokens", "4", "--repeats", "1"});
+  EXPECT_GT(speed.get_double("decode_tokens_per_second"), 0.0);
+}
+
+TEST_F(CliTest, BrokenWeightFiles) {
+  const std::set<std::string> wanted = {"truncated data",    "overlap",        "reversed",
+                                        "oversized",         "duplicate name", "unknown dtype",
+                                        "huge header length"};
+  std::size_t tried = 0;
+  for (const BrokenSafetensors& broken : make_broken_safetensors()) {
+    if (!wanted.contains(broken.name)) continue;
+    write_file(path("model/model.safetensors"), broken.bytes);
+    EXPECT_THAT(fail(3, {"inspect", path("model")}),
+                AllOf(HasSubstr("model.safetensors"), HasSubstr(broken.word)));
+    ++tried;
+  }
+  EXPECT_EQ(tried, wanted.size());
+}
+
+TEST_F(CliTest, MissingShardAndModel) {
+  make_tiny_model(path("sharded"), "sharded_head_dim");
+  std::string shard;
+  for (const std::string& name : entries(path("sharded"))) {
+    if (name.starts_with("model-") && name.ends_with(".safetensors")) shard = name;
+  }
+  fs::remove(fs::path(path("sharded")) / shard);
+  EXPECT_THAT(fail(3, {"inspect", path("sharded")}), AllOf(HasSubstr(shard), HasSubstr("missing")));
+  EXPECT_THAT(fail(3, {"inspect", path("nowhere")}), HasSubstr(path("nowhere")));
+}
+
+TEST_F(CliTest, BrokenTensors) {
+  const std::string file = path("model/model.safetensors");
+  const std::string original = read_text_file(file);
+  const std::string tensor = "layers.1.mlp.up_proj.weight";
+  edit_weights(file, [&](auto& tensors) {
+    EditedTensor& weight = find(tensors, tensor);
+    const float nan = std::numeric_limits<float>::quiet_NaN();
+    std::memcpy(weight.bytes.data() + weight.bytes.size() / 2, &nan, sizeof(nan));
+  });
+  EXPECT_THAT(fail_to_quantize(3), AllOf(HasSubstr(tensor), HasSubstr("NaN")));
+  EXPECT_THAT(fail(3, {"generate", path("model"), "--prompt", "x"}), HasSubstr(tensor));
+
+  write_file(file, original);
+  edit_weights(file, [&](auto& tensors) { find(tensors, tensor).info.dtype = DType::kI32; });
+  EXPECT_THAT(fail_to_quantize(3), AllOf(HasSubstr(tensor), HasSubstr("I32")));
+
+  write_file(file, original);
+  edit_weights(file, [&](auto& tensors) { find(tensors, tensor).info.name += "_gone"; });
+  EXPECT_THAT(fail(3, {"generate", path("model"), "--prompt", "x"}),
+              AllOf(HasSubstr(tensor), HasSubstr("missing")));
+}
+
+TEST_F(CliTest, UnsupportedModelAndCpu) {
+  EXPECT_THAT(fail(4, {"inspect", path("model")}, {{"QVLM_CPU_LEVEL", "abacus"}}),
+              HasSubstr("abacus"));
+  Json config = Json::load(path("model/config.json"));
+  config.set("model_type", "crystal_ball");
+  write_file(path("model/config.json"), config.dump());
+  EXPECT_THAT(fail(4, {"inspect", path("model")}),
+              AllOf(HasSubstr("config.json"), HasSubstr("crystal_ball")));
+}
+
+TEST_F(CliTest, NotAnImage) {
+  write_file(path("i.png"), "this is text");
+  const std::string text =
+      fail(3, {"generate", path("model"), "--image", path("i.png"), "--prompt", "x"});
+  EXPECT_THAT(text, AllOf(HasSubstr(path("i.png")), HasSubstr("not an image")));
+  write_file(path("i.png"), read_text_file(image()).substr(0, 60));
+  EXPECT_THAT(fail(3, {"generate", path("model"), "--image", path("i.png"), "--prompt", "x"}),
+              HasSubstr(path("i.png")));
+}
+
+TEST_F(CliTest, BadRecipes) {
+  const std::string weight = "  weight: {bits: 8, granularity: channel}\n";
+  write_file(path("key.yaml"), "name: x\ndefault:\n" + weight + "colour: red\n");
+  EXPECT_THAT(fail_to_quantize(2, "key.yaml"),
+              AllOf(HasSubstr("key.yaml:4"), HasSubstr("'colour'")));
+  write_file(path("scheme.yaml"), "name: x\ndefault:\n  weight: {bits: 8, granularity: row}\n");
+  EXPECT_THAT(fail_to_quantize(2, "scheme.yaml"),
+              AllOf(HasSubstr("scheme.yaml:3"), HasSubstr("'row'")));
+  write_file(path("bits.yaml"), "name: x\ndefault:\n  weight: {bits: 9, granularity: channel}\n");
+  EXPECT_THAT(fail_to_quantize(2, "bits.yaml"), AllOf(HasSubstr("bits.yaml:3"), HasSubstr("9")));
+  write_file(path("match.yaml"),
+             "name: x\ndefault:\n" + weight +
+                 "overrides:\n  - match: \"decoder\\\\.block.*\"\n    keep: float\n");
+  EXPECT_THAT(fail_to_quantize(2, "match.yaml"), HasSubstr("decoder\\.block.*"));
+}
+
+TEST_F(CliTest, PlacesThatCannotBeWritten) {
+  // Below /proc nobody may create a file, not even root, for whom permissions are no obstacle.
+  EXPECT_THAT(fail_to_quantize(3, "w8.yaml", "/proc/out"), HasSubstr("/proc/out"));
+  write_file(path("file"), "");
+  EXPECT_THAT(fail_to_quantize(3, "w8.yaml", path("file/out")), HasSubstr(path("file/out")));
+  make_tiny_data(path("data"));
+  EXPECT_THAT(
+      fail(3, {"evaluate", path("model"), "--data", path("data"), "--report", path("file/r.json")}),
+      HasSubstr(path("file/r")));
+}
+
+TEST_F(CliTest, KeepsAnExistingFolder) {
+  write_file(path("out/precious.txt"), "data");
+  EXPECT_THAT(fail_to_quantize(2), HasSubstr(path("out")));
+  EXPECT_EQ(entries(path("out")), std::set<std::string>{"precious.txt"});
+}
+
+TEST_F(CliTest, FullDisk) {
+  const std::string disk = path("disk");
+  fs::create_directory(disk);
+  if (::mount("none", disk.c_str(), "tmpfs", 0, "size=64k") != 0) {
+    GTEST_SKIP() << "mounting a small disk takes root's rights";
+  }
+  EXPECT_THAT(fail_to_quantize(3, "w8.yaml", disk + "/out"),
+              AllOf(HasSubstr(disk), HasSubstr("No space left")));
+  EXPECT_THAT(entries(disk), IsEmpty());
+  EXPECT_THAT(fail(3, {"generate", path("model"), "--prompt", std::string(100, 'x'),
+                       "--save-logits", disk + "/l.safetensors"}),
+              AllOf(HasSubstr(disk), HasSubstr("No space left")));
+  EXPECT_THAT(entries(disk), IsEmpty());
+  ::umount2(disk.c_str(), MNT_DETACH);
+}
+
+TEST_F(CliTest, BadData) {
+  make_tiny_data(path("data"));
+  fs::remove(path("data/images/b.png"));
+  EXPECT_THAT(fail(3, {"evaluate", path("model"), "--data", path("data")}),
+              AllOf(HasSubstr("data.jsonl:2"), HasSubstr("images/b.png")));
+  EXPECT_THAT(fail(3, {"report", path("none.json")}), HasSubstr("none.json"));
+}
+
+TEST_F(CliTest, Usage) {
+  EXPECT_THAT(fail(2, {"quantize", path("model"), path("out")}),
+              AllOf(HasSubstr("--recipe"), HasSubstr("--help")));
+  EXPECT_THAT(fail(2, {"levitate"}), HasSubstr("levitate"));
+  EXPECT_THAT(succeed({"--version"}), StartsWith("qvlm "));
+}
+
+}  // namespace
+}  // namespace qvlm

@@ -1,0 +1,83 @@
+#include "cli/options.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <qvlm/error.h>
+
+namespace qvlm::cli {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+std::optional<CommandLine> parse(std::vector<const char*> arguments) {
+  arguments.insert(arguments.begin(), "qvlm");
+  return parse_command_line(static_cast<int>(arguments.size()), arguments.data());
+}
+
+std::string usage_error(const std::vector<const char*>& arguments) {
+  try {
+    parse(arguments);
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::kInvalidArgument);
+    return error.what();
+  }
+  ADD_FAILURE() << "no error";
+  return "";
+}
+
+TEST(Options, Generate) {
+  const auto line =
+      parse({"generate",    "my model",  "--image",       "a b.png",   "--image", "c.png",
+             "--prompt",    "why?",      "--temperature", "0.7",       "--top-k", "5",
+             "--top-p",     "0.9",       "--seed",        "11",        "--stop",  "END",
+             "--execution", "simulated", "--json",        "--threads", "2"});
+  const auto& command = std::get<GenerateCommand>(line->command);
+  EXPECT_EQ(command.model, "my model");
+  EXPECT_THAT(command.images, ElementsAre("a b.png", "c.png"));
+  EXPECT_EQ(command.prompt, "why?");
+  EXPECT_EQ(command.options.temperature, 0.7);
+  EXPECT_EQ(command.options.top_k, 5);
+  EXPECT_EQ(command.options.top_p, 0.9);
+  EXPECT_EQ(command.options.seed, 11U);
+  EXPECT_THAT(command.options.stop, ElementsAre("END"));
+  EXPECT_EQ(command.execution, Execution::kSimulated);
+  EXPECT_TRUE(line->common.json);
+  EXPECT_EQ(line->common.threads, 2);
+}
+
+TEST(Options, CommonOptionsMayStandInFront) {
+  const auto line = parse({"--quiet", "report", "a.json", "b.json"});
+  EXPECT_TRUE(line->common.quiet);
+  EXPECT_THAT(std::get<ReportCommand>(line->command).files, ElementsAre("a.json", "b.json"));
+}
+
+TEST(Options, Defaults) {
+  const auto line = parse({"evaluate", "m", "--data", "d"});
+  const auto& command = std::get<EvaluateCommand>(line->command);
+  EXPECT_EQ(command.items, 0);
+  EXPECT_EQ(command.max_new_tokens, 8);
+  EXPECT_EQ(command.execution, Execution::kPacked);
+}
+
+TEST(Options, MistakesAreNamed) {
+  EXPECT_THAT(usage_error({"quantize", "m", "out"}), HasSubstr("--recipe"));
+  EXPECT_THAT(usage_error({"quantize", "m", "out"}), HasSubstr("qvlm quantize --help"));
+  EXPECT_THAT(usage_error({"evaluate", "m", "--data", "d", "--items", "0"}), HasSubstr("--items"));
+  EXPECT_THAT(usage_error({"bench", "m", "--execution", "fast"}), HasSubstr("fast"));
+  EXPECT_THAT(usage_error({"inspect", "m", "--colour"}), HasSubstr("--colour"));
+  EXPECT_THAT(usage_error({}), HasSubstr("qvlm --help"));
+}
+
+TEST(Options, EveryVerbExplainsItself) {
+  for (const char* verb : {"inspect", "quantize", "generate", "evaluate", "report", "bench"}) {
+    ::testing::internal::CaptureStdout();
+    EXPECT_FALSE(parse({verb, "--help"}));
+    const std::string help = ::testing::internal::GetCapturedStdout();
+    EXPECT_THAT(help, HasSubstr(std::string("example:\n  qvlm ") + verb + " "));
+    EXPECT_THAT(help, HasSubstr("exit codes: 0 done"));
+  }
+}
+
+}  // namespace
+}  // namespace qvlm::cli

@@ -1,0 +1,56 @@
+#include "cli/process.h"
+
+#include <fcntl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <stdexcept>
+
+#include "base/mapped_file.h"
+#include "support/temporary_folder.h"
+
+namespace qvlm {
+namespace {
+
+// In the child: stdin from nowhere, stdout and stderr to the files, then the executable.
+[[noreturn]] void execute(std::vector<char*> arguments,
+                          const std::string& out,
+                          const std::string& err) {
+  const int input = ::open("/dev/null", O_RDONLY);
+  const int output = ::open(out.c_str(), O_WRONLY | O_CREAT, 0600);
+  const int errors = ::open(err.c_str(), O_WRONLY | O_CREAT, 0600);
+  ::dup2(input, STDIN_FILENO);
+  ::dup2(output, STDOUT_FILENO);
+  ::dup2(errors, STDERR_FILENO);
+  ::execv(QVLM_EXECUTABLE, arguments.data());
+  ::_exit(126);
+}
+
+}  // namespace
+
+ProcessResult run_qvlm(const std::vector<std::string>& arguments,
+                       const std::map<std::string, std::string>& environment) {
+  const TemporaryFolder folder;
+  const std::string out = folder.path() / "out", err = folder.path() / "err";
+  std::vector<std::string> words = {"qvlm"};
+  words.insert(words.end(), arguments.begin(), arguments.end());
+  std::vector<char*> pointers;
+  for (std::string& word : words)
+    pointers.push_back(word.data());
+  pointers.push_back(nullptr);
+  const pid_t child = ::fork();
+  if (child < 0) throw std::runtime_error("fork failed");
+  if (child == 0) {
+    for (const auto& [name, value] : environment)
+      ::setenv(name.c_str(), value.c_str(), 1);
+    execute(pointers, out, err);
+  }
+  int status = 0;
+  if (::waitpid(child, &status, 0) != child) throw std::runtime_error("waitpid failed");
+  const int code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  return {code, read_text_file(out), read_text_file(err)};
+}
+
+}  // namespace qvlm
