@@ -4,6 +4,7 @@
 #include <array>
 #include <bit>
 #include <limits>
+#include <queue>
 
 #include "base/error.h"
 #include "text/utf8.h"
@@ -20,6 +21,63 @@ constexpr std::string_view kSpaceMark = "\xE2\x96\x81";  // U+2581
 std::uint64_t pair_key(std::int32_t left, std::int32_t right) {
   return static_cast<std::uint64_t>(left) << 32 | static_cast<std::uint32_t>(right);
 }
+
+// Merges a long word: a queue of candidates over a linked list of symbols, O(n log n). A symbol
+// that was merged into the one before it becomes -1.
+class MergeQueue {
+ public:
+  MergeQueue(const MergeTable& merges, std::vector<std::int32_t>& ids)
+      : merges_(merges), ids_(ids), links_(ids.size()) {
+    const auto size = static_cast<std::int32_t>(ids.size());
+    for (std::int32_t i = 0; i < size; ++i)
+      links_[i] = {i - 1, i + 1 < size ? i + 1 : -1};
+    for (std::int32_t i = 0; i < size; ++i)
+      propose(i);
+  }
+
+  void run() {
+    while (!queue_.empty()) {
+      const Candidate top = queue_.top();
+      queue_.pop();
+      const auto at = static_cast<std::int32_t>(top.order & 0xFFFFFFFF);
+      const std::int32_t next = links_[at].next;
+      if (next < 0 || ids_[at] != top.left || ids_[next] != top.right) continue;
+      ids_[at] = top.id;
+      ids_[next] = -1;
+      links_[at].next = links_[next].next;
+      if (links_[at].next >= 0) links_[links_[at].next].previous = at;
+      propose(at);
+      if (links_[at].previous >= 0) propose(links_[at].previous);
+    }
+  }
+
+ private:
+  struct Link {
+    std::int32_t previous;
+    std::int32_t next;
+  };
+  struct Candidate {
+    std::uint64_t order;  // rank, then position
+    std::int32_t left;    // what stood here when the candidate was made; else it is stale
+    std::int32_t right;
+    std::int32_t id;
+    bool operator<(const Candidate& other) const { return order > other.order; }
+  };
+
+  void propose(std::int32_t at) {
+    const std::int32_t next = links_[at].next;
+    if (next < 0) return;
+    const auto* merge = merges_.find(ids_[at], ids_[next]);
+    if (merge == nullptr) return;
+    const std::uint64_t rank = merge->rank;
+    queue_.push({rank << 32 | static_cast<std::uint32_t>(at), ids_[at], ids_[next], merge->id});
+  }
+
+  const MergeTable& merges_;
+  std::vector<std::int32_t>& ids_;
+  std::vector<Link> links_;
+  std::priority_queue<Candidate> queue_;
+};
 
 }  // namespace
 
@@ -250,53 +308,8 @@ void Bpe::merge_short(std::vector<std::int32_t>& ids) const {
   ids.resize(count);
 }
 
-// A queue of candidate merges over a linked list of symbols: O(n log n).
 void Bpe::merge_long(std::vector<std::int32_t>& ids) const {
-  struct Link {
-    std::int32_t previous;
-    std::int32_t next;
-  };
-  struct Candidate {
-    std::uint64_t order;  // rank, then position
-    std::int32_t left;    // what stood here when the candidate was made; else it is stale
-    std::int32_t right;
-    std::int32_t id;
-    bool operator<(const Candidate& other) const { return order > other.order; }
-  };
-  const auto size = static_cast<std::int32_t>(ids.size());
-  std::vector<Link> links(ids.size());
-  std::vector<Candidate> queue;
-  const auto candidate = [&](std::int32_t at) -> bool {
-    const std::int32_t next = links[at].next;
-    if (next >= size) return false;
-    const auto* merge = merges_.find(ids[at], ids[next]);
-    if (merge == nullptr) return false;
-    const auto order =
-        static_cast<std::uint64_t>(merge->rank) << 32 | static_cast<std::uint32_t>(at);
-    queue.push_back({order, ids[at], ids[next], merge->id});
-    return true;
-  };
-  for (std::int32_t i = 0; i < size; ++i)
-    links[i] = {i - 1, i + 1};
-  for (std::int32_t i = 0; i + 1 < size; ++i)
-    candidate(i);
-  std::make_heap(queue.begin(), queue.end());
-  while (!queue.empty()) {
-    std::pop_heap(queue.begin(), queue.end());
-    const Candidate top = queue.back();
-    queue.pop_back();
-    const auto at = static_cast<std::int32_t>(top.order & 0xFFFFFFFF);
-    const std::int32_t next = links[at].next;
-    if (ids[at] != top.left || next >= size || ids[next] != top.right) continue;
-    ids[at] = top.id;
-    ids[next] = -1;
-    links[at].next = links[next].next;
-    if (links[next].next < size) links[links[next].next].previous = at;
-    if (candidate(at)) std::push_heap(queue.begin(), queue.end());
-    if (links[at].previous >= 0 && candidate(links[at].previous)) {
-      std::push_heap(queue.begin(), queue.end());
-    }
-  }
+  MergeQueue(merges_, ids).run();
   std::erase(ids, -1);
 }
 
