@@ -2,6 +2,8 @@
 // compared with.
 #pragma once
 
+#include <gtest/gtest.h>
+
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -21,6 +23,13 @@ inline double relative_difference(const at::Tensor& got, const at::Tensor& want)
   return (got - want).abs().max().item<double>() / range;
 }
 inline constexpr double kParity = 1e-4;
+
+// Expects parity and records the difference for scripts/parity_table.py.
+inline void expect_parity(const std::string& stage, const at::Tensor& got, const at::Tensor& want) {
+  const double difference = relative_difference(got, want);
+  EXPECT_LE(difference, kParity) << stage;
+  testing::Test::RecordProperty(stage, std::to_string(difference * 1e6));
+}
 
 class Golden {
  public:
