@@ -21,7 +21,7 @@ qvlm=build/release/qvlm
 say() { echo "== $*"; }
 
 build() {
-  say "build (build/release)"
+  say "build in build/release (minutes, the first time)"
   mkdir -p build
   # A configured folder configures itself again when a CMake file changes; the logs matter only on failure.
   if [[ ! -f build/release/build.ninja ]] && ! cmake --preset release >build/quickstart-build.log 2>&1; then
@@ -56,7 +56,7 @@ done
 echo
 "$qvlm" report "$out/float.json" "$out/w8a8.json" "$out/w4a8.json"
 
-samples=("$model"/samples/*)
+samples=("$model"/samples/*.png)
 question="what shape is in the image?"
 echo
 say "${samples[0]}: $question"

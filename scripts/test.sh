@@ -45,7 +45,8 @@ build_and_test() {  # build_and_test PRESET
 
 interop() {
   cmake --preset release && cmake --build --preset release --target qvlm_cli tokenizer_driver &&
-    .venv/bin/python scripts/check_tokenizer.py --driver build/release/tests/text/tokenizer_driver
+    .venv/bin/python scripts/check_tokenizer.py --driver build/release/tests/text/tokenizer_driver &&
+    .venv/bin/python scripts/check_interop.py build/release/qvlm models/reference-llava build/test/interop
 }
 
 one_openmp_runtime() {  # two would fight over the cores
