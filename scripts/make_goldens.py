@@ -12,6 +12,7 @@ Pillow.
 """
 
 import argparse
+import hashlib
 import json
 import shutil
 import sys
@@ -23,13 +24,14 @@ import safetensors.torch
 import torch
 import transformers
 from PIL import Image
-from transformers import LlavaConfig, LlavaForConditionalGeneration
+from transformers import LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from goldens.llava_cases import CASES, EOS, IMAGE_TOKEN, prompt_texts
 
 ROOT = Path(__file__).resolve().parent.parent
 NEW_TOKENS = 12
+QUESTIONS = ("what color is the shape?", "how many shapes are there?", "is there a circle?")
 
 
 def write_images(folder):
@@ -202,6 +204,41 @@ def write_golden(folder, tensors, facts):
     (folder / "golden.json").write_text(json.dumps(facts, indent=1) + "\n")
 
 
+def bundled_prompt(model, processor, image, question):
+    """Tensors and facts of one question: of the logits only the last position."""
+    content = [{"type": "image"}, {"type": "text", "text": question}]
+    text = processor.apply_chat_template(
+        [{"role": "user", "content": content}], add_generation_prompt=True)
+    with Image.open(image) as opened:
+        inputs = processor(images=opened.convert("RGB"), text=text, return_tensors="pt")
+    ids = inputs["input_ids"][0]
+    parts = dict(zip(("tower_hidden", "tower_selected", "projector"),
+                     image_features(model, inputs["pixel_values"])))
+    parts.pop("tower_hidden")
+    generated = model.generate(**inputs, max_new_tokens=NEW_TOKENS, do_sample=False)[0, len(ids):]
+    tensors = parts | {"pixel_values": inputs["pixel_values"][0], "input_ids": ids,
+                       "generated": generated, "last_logits": model(**inputs).logits[0, -1]}
+    answer = processor.decode(generated, skip_special_tokens=True).strip()
+    return tensors, {"question": question, "prompt": text, "answer": answer}
+
+
+def make_bundled(folder, out):
+    images = sorted((folder / "samples").glob("*.png"))[:len(QUESTIONS)]
+    if len(images) < len(QUESTIONS):
+        sys.exit(f"{folder / 'samples'}: expected {len(QUESTIONS)} PNG images, got {len(images)}")
+    model, processor = load_model(folder), LlavaProcessor.from_pretrained(folder)
+    tensors, prompts = {}, []
+    for number, (image, question) in enumerate(zip(images, QUESTIONS)):
+        parts, facts = bundled_prompt(model, processor, image, question)
+        tensors |= {f"prompt{number}.{key}": value.contiguous() for key, value in parts.items()}
+        prompts.append({"image": f"samples/{image.name}"} | facts)
+        print(f"{image.name:24} {question:32} {facts['answer']}")
+    sums = {file.name: hashlib.sha256(file.read_bytes()).hexdigest()
+            for file in sorted(folder.glob("model*.safetensors"))}
+    facts = {"model": folder.name, "sha256": sums, "versions": versions(), "prompts": prompts}
+    write_golden(out, tensors, facts)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path)
@@ -213,8 +250,8 @@ def main():
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     if arguments.bundled:
-        from goldens.bundled import make_bundled
-        make_bundled(arguments.model, arguments.out or ROOT / "tests" / "data" / "bundled")
+        with torch.inference_mode():
+            make_bundled(arguments.model, arguments.out or ROOT / "tests" / "data" / "bundled")
         return 0
     out = arguments.out or ROOT / "tests" / "data" / "llava"
     write_images(out / "images")
