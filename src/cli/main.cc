@@ -18,8 +18,6 @@
 #include "cli/options.h"
 #include "cli/terminal.h"
 #include "tensor/tensor.h"
-// Not part of tensor.h: thread counts are set here and nowhere else. After it, which comes first of all ATen.
-#include <ATen/Parallel.h>
 
 namespace qvlm::cli {
 namespace {
@@ -68,10 +66,8 @@ void check_cpu() {
 void execute(const CommandLine& line) {
   if (line.common.quiet) set_log_level(LogLevel::kOff);
   check_cpu();
-  if (line.common.threads > 0) {
-    set_thread_count(line.common.threads);
-    at::set_num_threads(line.common.threads);
-  }
+  // LibTorch takes its count from the same OpenMP pool.
+  if (line.common.threads > 0) set_thread_count(line.common.threads);
   catch_interrupts();
   std::visit([&](const auto& command) { run(command, line.common); }, line.command);
   std::cout.flush();

@@ -20,16 +20,16 @@ CLI::App* add_verb(CLI::App& app,
                    const std::string& description,
                    const std::string& example) {
   CLI::App* verb = app.add_subcommand(name, description);
-  verb->footer("example:\n  " + example + "\n\n" + kExitCodes);
+  verb->footer("everywhere: --threads N, --json, --quiet (see qvlm --help)\n\nexample:\n  " +
+               example + "\n\n" + kExitCodes);
+  verb->group("Verbs");
   verb->fallthrough();  // --json and its like may stand behind the verb
   verb->final_callback([&chosen, &options] { chosen = options; });
   return verb;
 }
 
 void add_model(CLI::App* verb, std::string& model) {
-  verb->add_option("model", model, "model folder in Hugging Face form")
-      ->required()
-      ->type_name("MODEL");
+  verb->add_option("MODEL", model, "model folder in Hugging Face form")->required()->type_name("");
 }
 
 void add_execution(CLI::App* verb, Execution& execution) {
@@ -96,6 +96,7 @@ Parser::Parser() {
                           "--prompt \"what colour is "
                           "the circle?\"\n\n") +
               kExitCodes + "\nsizes: 1 MB = 1 000 000 bytes");
+  app_.get_formatter()->label("SUBCOMMAND", "VERB");
   add_common();
   add_inspect();
   add_quantize();
@@ -107,7 +108,7 @@ Parser::Parser() {
 
 void Parser::add_common() {
   app_.add_option("--threads", common_.threads, "threads to use; default: all cores")
-      ->check(CLI::Range(1, 1024))
+      ->check(CLI::Range(1, 1024, "1 to 1024"))
       ->type_name("N");
   app_.add_flag("--json", common_.json, "print the result as one JSON object");
   app_.add_flag("--quiet", common_.quiet, "no progress and no log on stderr");
@@ -130,9 +131,9 @@ void Parser::add_quantize() {
       "Quantizes a model by a recipe and writes it as a compressed-tensors folder.",
       "qvlm quantize models/reference-llava reference-w4a8 --recipe configs/recipes/w4a8.yaml");
   add_model(verb, quantize_.model);
-  verb->add_option("out", quantize_.out, "folder to write; must not exist")
+  verb->add_option("OUT", quantize_.out, "folder to write; must not exist")
       ->required()
-      ->type_name("OUT");
+      ->type_name("");
   add_file(verb, "--recipe", quantize_.recipe, "recipe: which linear gets which scheme (YAML)")
       ->required();
   add_file(verb, "--report", quantize_.report, "also write what was done to each linear (JSON)");
@@ -192,9 +193,7 @@ void Parser::add_report() {
       add_verb(app_, chosen_, report_, "report",
                "Puts reports of `qvlm evaluate` side by side; the first is the reference.",
                "qvlm report float.json w8a8.json w4a8.json");
-  verb->add_option("files", report_.files, "reports of the same items")
-      ->required()
-      ->type_name("REPORT");
+  verb->add_option("REPORT", report_.files, "reports of the same items")->required()->type_name("");
   verb->add_flag("--markdown", report_.markdown, "print the table as Markdown");
 }
 
@@ -208,7 +207,7 @@ void Parser::add_bench() {
             "positions of the prompt, those of one image included");
   add_count(verb, "--new-tokens", bench_.new_tokens, "tokens to decode");
   verb->add_option("--repeats", bench_.repeats, "runs to take the median of; default 5")
-      ->check(CLI::Range(1, 1000))
+      ->check(CLI::Range(1, 1000, "1 to 1000"))
       ->type_name("N");
   add_execution(verb, bench_.execution);
 }
