@@ -52,7 +52,8 @@ def print_table(ours, theirs):
         for name in (item["category"], "all"):
             for column, hit in enumerate((True, equal, item["correct"], theirs[key]["correct"])):
                 rows[name][column] += hit
-    print(f"{'category':14} {'items':>7} {'equal':>7} {'qvlm right':>11} {'transformers right':>19}")
+    print(f"{'category':14} {'items':>7} {'equal':>7} {'qvlm right':>11} "
+          f"{'transformers right':>19}")
     for name in sorted(rows, key=lambda name: (name == "all", name)):
         items, equal, right, reference = rows[name]
         print(f"{name:14} {items:7} {equal:7} {right:11} {reference:19}")
