@@ -1,5 +1,5 @@
-// From an image to what the vision tower takes, as CLIP's image processor computes it (PIL backend):
-// pad to square, resize, centre crop, rescale, normalize.
+// From an image to what the vision tower takes, as CLIP's image processor computes it (PIL
+// backend): pad to square, resize, centre crop, rescale, normalize.
 #pragma once
 
 #include <qvlm/image.h>

@@ -1,5 +1,5 @@
-// Image resizing as Pillow 13 does it, bit for bit: two 8-bit passes, as a rule horizontal then vertical,
-// fixed-point weights of 22 bits, filter support widened by the down-scaling factor.
+// Image resizing as Pillow 13 does it, bit for bit: two 8-bit passes, as a rule horizontal then
+// vertical, fixed-point weights of 22 bits, filter support widened by the down-scaling factor.
 #pragma once
 
 #include <qvlm/image.h>
