@@ -24,8 +24,16 @@ from PIL import Image
 from training.scenes import COLORS, SHAPES, scene, scene_questions
 
 FASHION_CLASSES = (
-    "top", "trouser", "pullover", "dress", "coat",
-    "sandal", "shirt", "sneaker", "bag", "boot",
+    "top",
+    "trouser",
+    "pullover",
+    "dress",
+    "coat",
+    "sandal",
+    "shirt",
+    "sneaker",
+    "bag",
+    "boot",
 )
 FASHION_QUESTION = "what kind of clothing is shown?"
 FASHION_FOLDER = Path("/usr/share/datasets/fashion-mnist")
@@ -134,11 +142,25 @@ def export(out, name, writer, *arguments):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("out", type=Path, help="folder that receives the data folders")
-    parser.add_argument("--fashion-mnist", action="store_true", help=f"also fashion-mnist-test, from {FASHION_FOLDER}")
-    parser.add_argument("--scenes", type=int, default=0, metavar="N", help="also scenes-test with N generated pictures")
-    parser.add_argument("--nlvr", action="store_true", help="also nlvr-test, from $QVLM_TEST_DATA/nlvr")
+    parser.add_argument(
+        "--fashion-mnist",
+        action="store_true",
+        help=f"also fashion-mnist-test, from {FASHION_FOLDER}",
+    )
+    parser.add_argument(
+        "--scenes",
+        type=int,
+        default=0,
+        metavar="N",
+        help="also scenes-test with N generated pictures",
+    )
+    parser.add_argument(
+        "--nlvr", action="store_true", help="also nlvr-test, from $QVLM_TEST_DATA/nlvr"
+    )
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
 

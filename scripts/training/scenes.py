@@ -6,7 +6,6 @@ Colours, shapes and wording follow easy-VQA; a `single` scene imitates its pictu
 
 from dataclasses import dataclass
 
-import numpy as np
 from PIL import Image, ImageDraw
 
 COLORS = {
@@ -81,7 +80,7 @@ def make_shape(rng, x, y, size):
     kind = pick(rng, SHAPES)
     width, height = size, size
     if kind == "rectangle":
-        width, height = size * rng.uniform(0.6, 1.0), size * rng.uniform(0.6, 1.0)
+        width, height = size * rng.uniform(0.4, 1.0), size * rng.uniform(0.4, 1.0)
     elif kind == "triangle":
         height = size * 0.87
     return Shape(kind, pick(rng, list(COLORS)), float(x), float(y), float(width), float(height))
@@ -121,17 +120,23 @@ def ask_exist(rng, shapes):
 def ask_count(rng, shapes):
     if rng.random() < 0.5:
         kind = pick(rng, SHAPES)
-        return Question(f"how many {kind}s are there?", str(sum(s.kind == kind for s in shapes)), "count")
+        return Question(
+            f"how many {kind}s are there?", str(sum(s.kind == kind for s in shapes)), "count"
+        )
     if rng.random() < 0.5:
         return Question("how many shapes are there?", str(len(shapes)), "count")
     color = pick(rng, [s.color for s in shapes])
-    return Question(f"how many {color} shapes are there?", str(sum(s.color == color for s in shapes)), "count")
+    return Question(
+        f"how many {color} shapes are there?", str(sum(s.color == color for s in shapes)), "count"
+    )
 
 
 def ask_compare(rng, shapes):
     first, second = (SHAPES[i] for i in rng.permutation(len(SHAPES))[:2])
     counts = [sum(s.kind == kind for s in shapes) for kind in (first, second)]
-    return Question(f"are there more {first}s than {second}s?", yes_no(counts[0] > counts[1]), "compare")
+    return Question(
+        f"are there more {first}s than {second}s?", yes_no(counts[0] > counts[1]), "compare"
+    )
 
 
 def ask_color(rng, shapes):
@@ -167,7 +172,9 @@ def ask_relation(rng, shapes):
         word, distance = pick(rng, (("above", -dy), ("below", dy)))
     if abs(distance) < margin:
         return None
-    return Question(f"is the {first.name} {word} the {second.name}?", yes_no(distance > 0), "relation")
+    return Question(
+        f"is the {first.name} {word} the {second.name}?", yes_no(distance > 0), "relation"
+    )
 
 
 ASKERS = (ask_exist, ask_count, ask_compare, ask_color, ask_shape, ask_relation)
@@ -212,13 +219,13 @@ NEGATIVE = (
 )
 
 
-def single_question(rng, color, kind, type):
+def single_question(rng, color, kind, type, negations=True):
     """One easy-VQA style question about the only shape of a picture."""
     if type == "colour":
         return Question(pick(rng, WHAT_COLOR).format(kind=kind), color, type)
     if type == "shape":
         return Question(pick(rng, WHAT_SHAPE).format(color=color), kind, type)
-    negative, present = rng.random() < 0.5, rng.random() < 0.5
+    negative, present = negations and rng.random() < 0.5, rng.random() < 0.5
     # easy-VQA asks for colours 2.6 times as often as for shapes.
     if rng.random() < 0.7:
         thing = f"{color if present else pick(rng, [c for c in COLORS if c != color])} shape"
