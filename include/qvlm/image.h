@@ -16,8 +16,8 @@ struct Image {
   std::vector<std::uint8_t> pixels;  // [height, width, 3]
 
   // Reads a PNG, JPEG or WebP file, told apart by its first bytes, to the pixels that Pillow's
-  // Image.open(file).convert("RGB") gives: alpha is dropped, grey and palette are expanded, 16 bits
-  // are cut to 8. Throws kNotFound or kIo (no such file), kCorrupt (truncated, not an image),
+  // Image.open(file).convert("RGB") gives: alpha is dropped, grey and palette are expanded, 16-bit
+  // grey is clipped at 255. Throws kNotFound or kIo (no such file), kCorrupt (truncated, not an image),
   // kUnsupported (another format).
   static Image load(const std::filesystem::path& file);
   // The same from memory; `name` appears in messages.

@@ -23,6 +23,9 @@ class Vlm {
   // Throws kInvalidArgument when the number of image positions and image rows differ.
   at::Tensor embed(const std::vector<std::int32_t>& ids,
                    const std::vector<at::Tensor>& images) const;
+  // Embedding [1, hidden] of a generated token; an image id that the model generates is a token
+  // like any other.
+  at::Tensor embed_token(std::int32_t id) const { return decoder_.embed({id}); }
   // Logits [tokens, vocab] of the tokens behind those in the cache.
   at::Tensor forward(const at::Tensor& embeddings, KvCache& cache) const {
     return decoder_.forward(embeddings, cache);

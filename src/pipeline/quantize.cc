@@ -20,15 +20,24 @@ double relative_error(const at::Tensor& weight, const QuantizedTensor& quantized
              : (quantized.dequantize() - weight).square().sum(at::kDouble).item<double>() / total;
 }
 
+// Every linear is there and has its shape, before anything is written.
+void check_source(const Checkpoint& checkpoint, const std::vector<LinearShape>& linears) {
+  require(!QuantizationConfig::load(checkpoint), ErrorKind::kUnsupported,
+          checkpoint.folder().string(), ": is quantized already; start from the float checkpoint");
+  for (const LinearShape& linear : linears) {
+    const TensorView view = checkpoint.get_tensor(linear.name + ".weight");
+    require(view.shape == std::vector<std::int64_t>{linear.out, linear.in}, ErrorKind::kCorrupt,
+            checkpoint.folder().string(), ": ", view.describe(), ": config.json asks for shape [",
+            linear.out, ", ", linear.in, "]");
+  }
+}
+
 // Reads, rounds and writes one linear.
 LinearReport quantize_linear(const Checkpoint& checkpoint,
                              const LinearShape& linear,
                              const LinearScheme& scheme,
                              QuantizedCheckpointWriter& writer) {
   const TensorView view = checkpoint.get_tensor(linear.name + ".weight");
-  require(view.shape == std::vector<std::int64_t>{linear.out, linear.in}, ErrorKind::kCorrupt,
-          checkpoint.folder().string(), ": ", view.describe(), ": config.json asks for shape [",
-          linear.out, ", ", linear.in, "]");
   const at::Tensor weight = to_float32(view);
   require(weight.isfinite().all().item<bool>(), ErrorKind::kCorrupt, checkpoint.folder().string(),
           ": ", view.describe(), " holds NaN or infinity; a quantized copy of it would be useless");
@@ -57,6 +66,7 @@ QuantizeReport quantize(const std::filesystem::path& model,
   const c10::InferenceMode inference;
   const Checkpoint checkpoint = Checkpoint::open(model);
   const std::vector<LinearShape> linears = list_linears(load_model_config(checkpoint));
+  check_source(checkpoint, linears);
   const std::map<std::string, LinearScheme> schemes = apply_recipe(recipe, linears);
   QuantizedCheckpointWriter writer(checkpoint, out, {schemes.begin(), schemes.end()},
                                    describe_run(recipe), {.overwrite = options.overwrite});

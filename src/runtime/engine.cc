@@ -72,7 +72,7 @@ at::Tensor Sequence::prefill(const std::vector<std::int32_t>& ids,
 at::Tensor Sequence::step(std::int32_t id) {
   const c10::InferenceMode inference;
   ids_.push_back(id);
-  return engine_.model().forward(engine_.model().embed({id}, {}), cache_).squeeze(0);
+  return engine_.model().forward(engine_.model().embed_token(id), cache_).squeeze(0);
 }
 
 }  // namespace qvlm

@@ -63,7 +63,7 @@ TEST_P(ParityTest, GreedyIdsEqualTransformersStepByStep) {
     std::vector<std::int32_t> got;
     while (got.size() < want.size()) {
       got.push_back(static_cast<std::int32_t>(logits.argmax().item<std::int64_t>()));
-      logits = model.forward(model.embed({got.back()}, {}), cache).squeeze(0);
+      logits = model.forward(model.embed_token(got.back()), cache).squeeze(0);
     }
     EXPECT_EQ(got, want);
   }

@@ -1,0 +1,36 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <qvlm/error.h>
+
+#include "tensor/file_tensor.h"
+#include "tensor/shape.h"
+
+namespace qvlm {
+namespace {
+
+TEST(ShapeTest, SaysWhatWasExpected) {
+  require_shape(at::zeros({3, 7}), "x", {3, kAnySize});
+  try {
+    require_shape(at::zeros({3, 7}), "x", {4, kAnySize});
+    FAIL() << "no error";
+  } catch (const Error& error) {
+    EXPECT_STREQ(error.what(), "x: expected shape [4, *], got [3, 7]");
+  }
+  EXPECT_THROW(require_shape(at::zeros({3}), "x", {3, 1}), Error);
+}
+
+TEST(FileTensorTest, WrapsWithoutCopyAndConvertsToFloat) {
+  const at::Tensor source = at::tensor({1.5, -2.0, 0.25}).to(at::kBFloat16);
+  const TensorView view{"x", dtype_of(source), {3}, bytes_of(source)};
+  EXPECT_EQ(wrap(view).const_data_ptr(), source.const_data_ptr());
+  EXPECT_TRUE(at::equal(to_float32(view), at::tensor({1.5f, -2.0f, 0.25f})));
+}
+
+TEST(FileTensorTest, CodesAreNoWeights) {
+  const at::Tensor codes = at::ones({2}, at::kChar);
+  EXPECT_THROW(to_float32({"x", dtype_of(codes), {2}, bytes_of(codes)}), Error);
+}
+
+}  // namespace
+}  // namespace qvlm
