@@ -1,6 +1,6 @@
 """Prints the parity tables of docs/parity.md from what the tests recorded.
 
-  build/dev/tests/model/model_test --gtest_filter='*EveryStage*' --gtest_output=json:build/parity.json
+  build/dev/tests/model/model_test --gtest_filter='*EveryStage*:*Pixels*' --gtest_output=json:build/parity.json
   python3 scripts/parity_table.py build/parity.json
 """
 
@@ -22,9 +22,11 @@ def worst_by_stage(test):
 
 def main():
     tests = [test for path in sys.argv[1:] for suite in json.load(open(path))["testsuites"] for test in suite["testsuite"]]
-    rows = [(test["name"].split("/")[-1], worst_by_stage(test)) for test in tests]
+    rows = {}
+    for test in tests:
+        rows.setdefault(test["name"].split("/")[-1], {}).update(worst_by_stage(test))
     print("| checkpoint | " + " | ".join(STAGES) + " |\n|---" + "|---" * len(STAGES) + "|")
-    for name, worst in rows:
+    for name, worst in rows.items():
         if worst:
             print(f"| {name} | " + " | ".join(f"{worst[s]:.2f}e-6" if s in worst else "-" for s in STAGES) + " |")
 

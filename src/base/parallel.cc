@@ -3,6 +3,7 @@
 #include <omp.h>
 
 #include <algorithm>
+#include <atomic>
 #include <exception>
 
 namespace qvlm {
@@ -25,11 +26,14 @@ void for_ranges(std::int64_t n,
     return;
   }
   std::exception_ptr first;
+  std::atomic<bool> failed = false;
 #pragma omp parallel for schedule(dynamic, 1)
   for (std::int64_t range = 0; range < ranges; ++range) {
+    if (failed) continue;  // OpenMP loops cannot be left early
     try {
       fn(range * step, std::min(n, (range + 1) * step));
     } catch (...) {
+      failed = true;
 #pragma omp critical(qvlm_for_ranges)
       if (!first) first = std::current_exception();
     }

@@ -13,7 +13,8 @@ int thread_count();
 
 // Calls fn(begin, end) for ranges that cover [0, n), each of at least `grain` elements but the
 // last, on the pool; returns when all are done. Inside fn further calls (and LibTorch's own loops)
-// run serially. The first exception thrown by fn is thrown again here.
+// run serially. The first exception thrown by fn is thrown again here; ranges not
+// begun by then are left out.
 void for_ranges(std::int64_t n,
                 std::int64_t grain,
                 const std::function<void(std::int64_t, std::int64_t)>& fn);

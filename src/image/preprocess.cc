@@ -41,7 +41,7 @@ Image pad_to_square(const Image& image, const ProcessorConfig& config) {
   const int side = std::max(image.width, image.height);
   Color color;
   for (std::size_t c = 0; c < 3; ++c)
-    color[c] = static_cast<std::uint8_t>(config.mean[c] * 255);
+    color[c] = static_cast<std::uint8_t>(std::clamp(config.mean[c] * 255, 0.0, 255.0));
   Image square = filled(side, side, color);
   paste(image, square, (side - image.width) / 2, (side - image.height) / 2);
   return square;
@@ -123,6 +123,10 @@ void check_config(const ProcessorConfig& config) {
 
 PixelValues preprocess(const Image& image, const ProcessorConfig& config) {
   require(image.width > 0 && image.height > 0, ErrorKind::kInvalidArgument, "the image is empty");
+  const auto samples =
+      static_cast<std::size_t>(image.width) * static_cast<std::size_t>(image.height) * 3;
+  require(image.pixels.size() == samples, ErrorKind::kInvalidArgument, "an image of ", image.width,
+          " x ", image.height, " needs ", samples, " samples, got ", image.pixels.size());
   check_config(config);
   Image current = config.pad_to_square ? pad_to_square(image, config) : image;
   if (config.resize) current = resize_as_configured(current, config);

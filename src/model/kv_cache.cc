@@ -5,6 +5,8 @@
 namespace qvlm {
 
 KvCache::KvCache(const TextConfig& config, std::int64_t capacity) : capacity_(capacity) {
+  require(capacity <= config.max_positions, ErrorKind::kInvalidArgument, "the sequence would take ",
+          capacity, " positions, the model has ", config.max_positions);
   for (std::int64_t layer = 0; layer < config.layers; ++layer) {
     keys_.push_back(at::empty({config.kv_heads, capacity, config.head_dim}, at::kFloat));
     values_.push_back(at::empty({config.kv_heads, capacity, config.head_dim}, at::kFloat));

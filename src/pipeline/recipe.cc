@@ -3,9 +3,26 @@
 #include <regex>
 
 #include "base/error.h"
+#include "io/scheme.h"
 
 namespace qvlm {
 namespace {
+
+// Recipes can be built in code too, so what the YAML reader checks is checked here.
+std::regex compile_pattern(const Recipe& recipe, const std::string& pattern) {
+  try {
+    return std::regex(pattern);
+  } catch (const std::regex_error& error) {
+    fail(ErrorKind::kInvalidArgument, "recipe '", recipe.name, "': '", pattern,
+         "' is not a regular expression: ", error.what());
+  }
+}
+
+void check_scheme(const Recipe& recipe, const LinearScheme& scheme) {
+  const std::string where = "recipe '" + recipe.name + "'";
+  check_weight_scheme(scheme.weight, where);
+  if (scheme.activation) check_activation_scheme(*scheme.activation, where);
+}
 
 void check_fit(const Recipe& recipe, const LinearShape& linear, const Scheme& weight) {
   const bool fits = weight.granularity != Granularity::kGroup || linear.in % weight.group_size == 0;
@@ -20,11 +37,13 @@ std::map<std::string, LinearScheme> apply_recipe(const Recipe& recipe,
                                                  const std::vector<LinearShape>& linears) {
   std::map<std::string, LinearScheme> schemes;
   if (recipe.standard) {
+    check_scheme(recipe, *recipe.standard);
     for (const LinearShape& linear : linears)
       schemes[linear.name] = *recipe.standard;
   }
   for (const Override& change : recipe.overrides) {
-    const std::regex pattern(change.pattern);
+    const std::regex pattern = compile_pattern(recipe, change.pattern);
+    if (change.scheme) check_scheme(recipe, *change.scheme);
     bool matched = false;
     for (const LinearShape& linear : linears) {
       if (!std::regex_match(linear.name, pattern)) continue;

@@ -4,12 +4,13 @@
 
 #include <algorithm>
 #include <initializer_list>
-#include <regex>
+#include <set>
+#include <string>
 
 #include "base/error.h"
 #include "base/mapped_file.h"
 #include "pipeline/recipe.h"
-#include "quant/scheme.h"
+#include "io/scheme.h"
 
 namespace qvlm {
 namespace {
@@ -57,8 +58,11 @@ class RecipeReader {
                   std::initializer_list<const char*> known) const {
     require(node.IsMap(), ErrorKind::kInvalidArgument, where(node), what,
             " must be a mapping of keys to values");
+    std::set<std::string> seen;
     for (const auto& entry : node) {
-      const auto key = entry.first.as<std::string>();
+      const auto key = value<std::string>(entry.first, "a key");
+      require(seen.insert(key).second, ErrorKind::kInvalidArgument, where(entry.first), "the key '",
+              key, "' is given twice in ", what);
       std::string list;
       for (const char* name : known)
         list += (list.empty() ? "" : ", ") + std::string(name);
@@ -94,12 +98,6 @@ class RecipeReader {
     require(node.IsMap(), ErrorKind::kInvalidArgument, where(node),
             "an override must be a mapping with 'match'");
     change.pattern = required<std::string>(node, "match");
-    try {
-      const std::regex compiled(change.pattern);
-    } catch (const std::regex_error& error) {
-      fail(ErrorKind::kInvalidArgument, where(node), "'", change.pattern,
-           "' is not a regular expression: ", error.what());
-    }
     if (!node["keep"]) {
       check_keys(node, "an override", {"match", "keep", "weight", "activation"});
       change.scheme = linear_scheme(node);

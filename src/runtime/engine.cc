@@ -6,13 +6,50 @@
 #include "image/preprocess.h"
 
 namespace qvlm {
+namespace {
+
+// Ids of the tokenizer index the model's embedding table and logits.
+void check_tokenizer(const Tokenizer& tokenizer,
+                     const ModelConfig& config,
+                     const std::filesystem::path& file) {
+  require(tokenizer.size() <= config.text.vocab_size, ErrorKind::kCorrupt, file.string(), ": has ",
+          tokenizer.size(), " ids, config.json's vocab_size is only ", config.text.vocab_size);
+  const auto image = tokenizer.find_id(kImageToken);
+  require(image == config.image_token_id, ErrorKind::kCorrupt, file.string(), ": expected '",
+          kImageToken, "' to have config.json's image token id ", config.image_token_id, ", got ",
+          image ? std::to_string(*image) : "no such token");
+}
+
+// The tower takes squares of one size; a processor that makes another is not this model's.
+void check_processor(const ProcessorConfig& processor,
+                     const ModelConfig& config,
+                     const std::filesystem::path& folder) {
+  const bool crops = processor.center_crop;
+  if (!crops && (!processor.resize || processor.shortest_edge > 0)) return;  // depends on the image
+  const std::int64_t height = crops ? processor.crop_height : processor.resize_height;
+  const std::int64_t width = crops ? processor.crop_width : processor.resize_width;
+  const std::int64_t size = config.vision.image_size;
+  require(height == size && width == size, ErrorKind::kCorrupt, folder.string(),
+          ": the processor config makes images of ", height, " x ", width,
+          ", config.json's vision_config.image_size is ", size);
+}
+
+}  // namespace
 
 Engine Engine::load(const std::filesystem::path& folder, Execution execution) {
   const c10::InferenceMode inference;
   const Checkpoint checkpoint = Checkpoint::open(folder);
-  Engine engine(Vlm::load(checkpoint, execution), Tokenizer::load(folder / "tokenizer.json"));
-  engine.processor_ = load_processor_config(checkpoint);
-  engine.generation_ = load_generation_config(checkpoint);
+  // Small files first: what is wrong with them is known before the weights are read.
+  const ModelConfig config = load_model_config(checkpoint);
+  const ProcessorConfig processor = load_processor_config(checkpoint);
+  const GenerationConfig generation = load_generation_config(checkpoint);
+  check_processor(processor, config, folder);
+  Tokenizer tokenizer = Tokenizer::load(folder / "tokenizer.json");
+  check_tokenizer(tokenizer, config, folder / "tokenizer.json");
+
+  Engine engine(Vlm::load(checkpoint, execution), std::move(tokenizer));
+  engine.processor_ = processor;
+  engine.generation_ = generation;
   engine.checkpoint_bytes_ = checkpoint.file_bytes();
   return engine;
 }
@@ -42,11 +79,7 @@ bool Engine::is_end_token(std::int32_t id) const {
 }
 
 Sequence::Sequence(const Engine& engine, std::int64_t capacity)
-    : engine_(engine), cache_(engine.model().config().text, capacity) {
-  const std::int64_t limit = engine.model().config().text.max_positions;
-  require(capacity <= limit, ErrorKind::kInvalidArgument, "the sequence would take ", capacity,
-          " positions, the model has ", limit);
-}
+    : engine_(engine), cache_(engine.model().config().text, capacity) {}
 
 at::Tensor Sequence::prefill(const std::vector<std::int32_t>& ids,
                              const std::vector<at::Tensor>& images) {
@@ -64,15 +97,18 @@ at::Tensor Sequence::prefill(const std::vector<std::int32_t>& ids,
   }
   const at::Tensor embeddings = engine_.model().embed(ids, images);
   cache_.truncate(kept);
+  ids_.clear();  // should forward throw, nothing is kept next time
+  const at::Tensor logits = engine_.model().forward(embeddings.slice(0, kept), cache_);
   ids_ = ids;
   images_ = images;
-  return engine_.model().forward(embeddings.slice(0, kept), cache_);
+  return logits;
 }
 
 at::Tensor Sequence::step(std::int32_t id) {
   const c10::InferenceMode inference;
+  const at::Tensor logits = engine_.model().forward(engine_.model().embed_token(id), cache_);
   ids_.push_back(id);
-  return engine_.model().forward(engine_.model().embed_token(id), cache_).squeeze(0);
+  return logits.squeeze(0);
 }
 
 }  // namespace qvlm

@@ -52,9 +52,9 @@ std::int32_t Sampler::pick(const at::Tensor& logits) {
   const at::Tensor row = logits.contiguous();
   const float* values = row.const_data_ptr<float>();
   const float* end = values + row.numel();
-  require(std::none_of(values, end, [](float value) { return std::isnan(value); }),
-          ErrorKind::kCorrupt,
-          "the model computed NaN logits: its weights are damaged or overflow");
+  const auto damaged = [](float value) { return std::isnan(value) || value == HUGE_VALF; };
+  require(std::none_of(values, end, damaged), ErrorKind::kCorrupt,
+          "the model computed NaN or infinite logits: its weights are damaged or overflow");
   const float* best = std::max_element(values, end);
   if (options_.temperature == 0.0) return static_cast<std::int32_t>(best - values);
 

@@ -33,25 +33,31 @@ class ReplyText {
     return show(stop_.push(decoder_.push(id)));
   }
 
+  // Shows what was held back, unless a stop text or the callback ended the reply.
   void finish() {
-    if (stop_.found()) return;
-    show(stop_.push(decoder_.finish()));
-    show(stop_.finish());
+    if (show(stop_.push(decoder_.finish()))) show(stop_.finish());
   }
 
  private:
+  // Returns false from the piece on that ends the reply.
   bool show(const std::string& piece) {
+    if (ended_) return false;
     reply_.text += piece;
-    const bool go_on = piece.empty() || !on_text_ || on_text_(piece);
-    if (stop_.found()) reply_.stop_reason = StopReason::kStopText;
-    if (!go_on) reply_.stop_reason = StopReason::kCallback;
-    return go_on && !stop_.found();
+    if (stop_.found()) end(StopReason::kStopText);
+    if (!piece.empty() && on_text_ && !on_text_(piece)) end(StopReason::kCallback);
+    return !ended_;
+  }
+
+  void end(StopReason reason) {
+    reply_.stop_reason = reason;
+    ended_ = true;
   }
 
   StreamDecoder decoder_;
   StopText stop_;
   const std::function<bool(std::string_view)>& on_text_;
   Reply& reply_;
+  bool ended_ = false;
 };
 
 }  // namespace

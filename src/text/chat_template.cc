@@ -8,7 +8,7 @@ std::string render_llava_prompt(const std::vector<Turn>& turns) {
     if (turn.role == Role::kUser) prompt += "USER: ";
     if (turn.role == Role::kAssistant) prompt += "ASSISTANT: ";
     for (int i = 0; i < turn.images; ++i)
-      prompt += "<image>\n";
+      prompt.append(kImageToken) += "\n";
     if (!turn.text.empty()) prompt += turn.text + " ";
   }
   return prompt + "ASSISTANT:";

@@ -3,9 +3,13 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace qvlm {
+
+// Where an image goes in a rendered prompt.
+inline constexpr std::string_view kImageToken = "<image>";
 
 enum class Role { kSystem, kUser, kAssistant };
 

@@ -39,6 +39,18 @@ TEST_P(ParallelTest, ThrowsWhatTheFunctionThrew) {
   EXPECT_THROW(call(), std::out_of_range);
 }
 
+TEST_P(ParallelTest, StopsAfterAnException) {
+  std::atomic<int> calls = 0;
+  const auto call = [&] {
+    for_ranges(100000, 1, [&](std::int64_t, std::int64_t) {
+      ++calls;
+      throw std::out_of_range("here");
+    });
+  };
+  EXPECT_THROW(call(), std::out_of_range);
+  EXPECT_LE(calls, GetParam());  // at most one per thread
+}
+
 TEST_P(ParallelTest, NestedCallsFinish) {
   std::atomic<int> sum = 0;
   for_ranges(4, 1, [&](std::int64_t begin, std::int64_t end) {

@@ -2,6 +2,7 @@
 // logits, greedy ids.
 #include <gtest/gtest.h>
 
+#include "image/preprocess.h"
 #include "model/linear_list.h"
 #include "model/unit.h"
 #include "model/vlm.h"
@@ -34,6 +35,18 @@ class ParityTest : public testing::TestWithParam<std::string> {
   ModelConfig config_;
   Golden golden_;
 };
+
+TEST_P(ParityTest, PixelsEqualTransformers) {
+  const Json prompts = Json::load(kCases / GetParam() / "golden.json").get("prompts");
+  const ProcessorConfig processor = load_processor_config(checkpoint_);
+  for (std::size_t i = 0; i < prompts.size(); ++i) {
+    const Image image = Image::load(kCases / GetParam() / prompts.at(i).get_string("image"));
+    const PixelValues pixels = preprocess(image, processor);
+    const at::Tensor planes = at::tensor(pixels.values).reshape({3, pixels.height, pixels.width});
+    const std::string prompt = "prompt" + std::to_string(i) + ".";
+    expect_parity(prompt + "pixels", planes, golden_.get(prompt + "pixel_values"));
+  }
+}
 
 TEST_P(ParityTest, EveryStageEqualsTransformers) {
   const Weights root(checkpoint_, Execution::kFloat);

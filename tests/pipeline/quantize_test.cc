@@ -35,7 +35,7 @@ LinearScheme scheme(int weight_bits, int group_size, int activation_bits) {
 
 class QuantizeTest : public testing::TestWithParam<LinearScheme> {
  protected:
-  // The tower's 48 inputs are no multiple of a group.
+  // The tower's fc2 has 48 inputs, no multiple of a group.
   Recipe recipe() const {
     return {.name = "test",
             .standard = GetParam(),

@@ -7,7 +7,7 @@
 #include <fstream>
 
 #include "pipeline/recipe.h"
-#include "quant/scheme.h"
+#include "io/scheme.h"
 #include "support/temporary_folder.h"
 
 namespace qvlm {
@@ -85,6 +85,21 @@ TEST(RecipeTest, MistakesAreNamed) {
       HasSubstr("not a regular expression"));
   EXPECT_THAT(message_of("name: [r\n"), HasSubstr("not valid YAML"));
   EXPECT_THAT(message_of("default: {weight: {bits: 4}}\n"), HasSubstr("'name' is missing"));
+}
+
+TEST(RecipeTest, KeysAreGivenOnce) {
+  EXPECT_THAT(message_of("name: r\ndefault:\n  weight: {bits: 4, bits: 8}\n"),
+              HasSubstr("'bits' is given twice"));
+  EXPECT_THAT(message_of("name: r\n[a, b]: c\n"), HasSubstr("'a key' has the wrong type"));
+}
+
+TEST(RecipeTest, RecipesMadeInCodeAreChecked) {
+  const LinearScheme no_group{{.granularity = Granularity::kGroup}, {}};
+  EXPECT_THROW(apply_recipe({.name = "r", .standard = no_group}, some_linears()), Error);
+  const Override broken{"(", std::nullopt};
+  EXPECT_THROW(apply_recipe({.name = "r", .standard = LinearScheme{}, .overrides = {broken}},
+                            some_linears()),
+               Error);
 }
 
 TEST(RecipeTest, GroupsMustDivide) {

@@ -24,6 +24,7 @@ class BundledTest : public testing::Test {
   // Calls check("prompt0.", {image, question, answer ...}) for each prompt of the golden.
   void for_each_prompt(const std::function<void(const std::string&, const Json&)>& check) const {
     const Json prompts = facts_.get("prompts");
+    EXPECT_GE(prompts.size(), 3u);
     for (std::size_t i = 0; i < prompts.size(); ++i)
       check("prompt" + std::to_string(i) + ".", prompts.at(i));
   }
@@ -33,6 +34,7 @@ class BundledTest : public testing::Test {
 };
 
 TEST_F(BundledTest, GoldenIsOfTheseWeights) {
+  EXPECT_GE(facts_.get("sha256").size(), 1u);
   facts_.get("sha256").for_each([](const std::string& file, const Json& sum) {
     EXPECT_EQ(sha256_file(kModel / file), sum.as_string())
         << "run scripts/make_goldens.py --bundled";

@@ -51,6 +51,7 @@ TEST(SamplerTest, RefusesNonsense) {
   EXPECT_THROW(Sampler({.top_p = 0.0}), Error);
   EXPECT_THROW(Sampler({}).pick(at::tensor({1.0f, std::numeric_limits<float>::quiet_NaN()})),
                Error);
+  EXPECT_THROW(Sampler({}).pick(at::tensor({1.0f, std::numeric_limits<float>::infinity()})), Error);
 }
 
 TEST(StopTextTest, HoldsBackOnlyWhatMayBeAStop) {
