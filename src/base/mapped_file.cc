@@ -14,9 +14,9 @@ namespace qvlm {
 namespace {
 
 // Opens for reading; the caller closes. Throws kNotFound for a missing file, kIo for any other
-// refusal.
+// refusal. O_NONBLOCK, which regular files do not heed, keeps a pipe from waiting for a writer.
 int open_for_reading(const std::filesystem::path& file) {
-  const int descriptor = ::open(file.c_str(), O_RDONLY | O_CLOEXEC);
+  const int descriptor = ::open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (descriptor < 0) {
     const int code = errno;
     fail(code == ENOENT || code == ENOTDIR ? ErrorKind::kNotFound : ErrorKind::kIo, "cannot open ",
@@ -28,14 +28,6 @@ int open_for_reading(const std::filesystem::path& file) {
     fail(ErrorKind::kIo, "cannot read ", file.string(), ": it is not a regular file");
   }
   return descriptor;
-}
-
-void sync_folder(const std::filesystem::path& folder) {
-  const int descriptor =
-      ::open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (descriptor < 0) return;
-  ::fsync(descriptor);
-  ::close(descriptor);
 }
 
 }  // namespace
@@ -101,6 +93,14 @@ void AtomicFile::fail_with_errno(const char* what) {
 std::string read_text_file(const std::filesystem::path& file) {
   const MappedFile map(file);
   return std::string(reinterpret_cast<const char*>(map.bytes().data()), map.bytes().size());
+}
+
+void sync_folder(const std::filesystem::path& folder) {
+  const int descriptor =
+      ::open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (descriptor < 0) return;
+  ::fsync(descriptor);
+  ::close(descriptor);
 }
 
 void write_text_file(const std::filesystem::path& file, std::string_view text) {

@@ -50,6 +50,9 @@ class AtomicFile {
   int descriptor_ = -1;
 };
 
+// Flushes the names in a folder to disk, where the system can; empty: the current folder.
+void sync_folder(const std::filesystem::path& folder);
+
 // Whole small files. Reading throws kNotFound or kIo; writing is atomic.
 std::string read_text_file(const std::filesystem::path& file);
 void write_text_file(const std::filesystem::path& file, std::string_view text);

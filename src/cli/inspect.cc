@@ -10,8 +10,8 @@
 #include "cli/table.h"
 #include "io/hf_config.h"
 #include "io/quantized_checkpoint.h"
+#include "io/scheme.h"
 #include "model/linear.h"
-#include "quant/scheme.h"
 
 namespace qvlm::cli {
 namespace {

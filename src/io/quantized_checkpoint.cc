@@ -124,9 +124,13 @@ void check_weight(std::string_view module, const Scheme& scheme, const Quantized
 
 }  // namespace
 
+bool has_whole_groups(const Scheme& scheme, std::int64_t in) {
+  return scheme.granularity != Granularity::kGroup || in % scheme.group_size == 0;
+}
+
 std::int64_t group_count(const Scheme& scheme, std::int64_t in) {
   if (scheme.granularity != Granularity::kGroup) return 1;
-  return (in + scheme.group_size - 1) / scheme.group_size;
+  return in / scheme.group_size;
 }
 
 QuantizedWeight load_quantized_weight(const Checkpoint& checkpoint,
@@ -139,6 +143,9 @@ QuantizedWeight load_quantized_weight(const Checkpoint& checkpoint,
   QuantizedWeight weight;
   weight.scheme = scheme;
   load_codes(checkpoint, name, weight);
+  require(has_whole_groups(scheme, weight.in), ErrorKind::kUnsupported, "linear '",
+          checkpoint.names().module_to_file(name), "': its ", weight.in,
+          " inputs are no multiple of the group size ", scheme.group_size);
   weight.groups = group_count(scheme, weight.in);
   const TensorView scales = checkpoint.get_tensor(name + ".weight_scale");
   check_tensor(scales, scales.dtype, grid_shape(scheme, weight.out, weight.in));

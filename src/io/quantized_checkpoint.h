@@ -21,17 +21,19 @@ namespace qvlm {
 struct QuantizedWeight {
   Scheme scheme;
   std::int64_t out = 0, in = 0;
-  std::int64_t groups = 1;               // 1 for kChannel and kTensor, else ceil(in / group_size)
+  std::int64_t groups = 1;               // 1 for kChannel and kTensor, else in / group_size
   std::vector<std::int8_t> codes;        // [out, in], signed
   std::vector<float> scales;             // [out, groups]; kTensor: repeated for every row
   std::vector<std::int8_t> zero_points;  // [out, groups], empty when symmetric
 };
 
-// Groups along `in` that a scheme gives.
+// Whether groups divide `in`: no part of qvlm computes a shorter last group.
+bool has_whole_groups(const Scheme& scheme, std::int64_t in);
+// Groups along `in`.
 std::int64_t group_count(const Scheme& scheme, std::int64_t in);
 
 // Reads one linear's codes and scales; `linear` is our name. Throws kNotFound or kCorrupt, naming
-// the tensor.
+// the tensor, or kUnsupported for groups that do not divide the inputs.
 QuantizedWeight load_quantized_weight(const Checkpoint& checkpoint,
                                       std::string_view linear,
                                       const Scheme& scheme);

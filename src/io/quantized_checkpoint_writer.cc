@@ -8,9 +8,9 @@
 #include <set>
 
 #include "base/error.h"
-#include "base/log.h"
 #include "base/mapped_file.h"
 #include "io/checksums.h"
+#include "io/scheme.h"
 #include "io/scheme_json.h"
 #include "io/sha256.h"
 
@@ -62,37 +62,51 @@ std::vector<TensorView> in_model_order(const Checkpoint& source) {
   return tensors;
 }
 
-// Reading back refuses what is not legal: the same checks, before hours of work.
-void check_scheme(const std::string& linear, const LinearScheme& scheme) {
-  const auto check_legal = [&](const Scheme& form, const char* what) {
-    scheme_from_json(
-        Json::parse(scheme_to_json(form).dump(), join("linear '", linear, "', ", what)));
-  };
-  check_legal(scheme.weight, "weight");
-  require(!scheme.weight.dynamic && scheme.weight.granularity != Granularity::kToken,
-          ErrorKind::kUnsupported, "linear '", linear, "': weights cannot be quantized by token");
-  if (!scheme.activation) return;
-  check_legal(*scheme.activation, "activation");
-  require(scheme.activation->dynamic && scheme.activation->granularity == Granularity::kToken,
-          ErrorKind::kUnsupported, "linear '", linear,
-          "': supported are dynamic activations with one scale per token only");
-}
-
 // The constructor's arguments, checked before a folder is made.
 LinearSchemes checked(const Checkpoint& source, const fs::path& out, LinearSchemes linears) {
   require(source.config().find("quantization_config").is_null(), ErrorKind::kUnsupported,
           source.folder().string(), " is quantized already; quantize the float model instead");
-  std::error_code ignored;
-  require(!fs::equivalent(out, source.folder(), ignored), ErrorKind::kInvalidArgument, out.string(),
-          ": the output would replace the source");
+  check_apart(out, source.folder());
   require(!linears.empty(), ErrorKind::kInvalidArgument, "no linear to quantize");
   const std::vector<std::string> known = find_linears(source);
   for (const auto& [linear, scheme] : linears) {
     require(std::ranges::binary_search(known, linear), ErrorKind::kInvalidArgument,
             source.folder().string(), ": there is no linear '", linear, "' to quantize");
-    check_scheme(linear, scheme);
+    const std::string where = join("linear '", linear, "'");
+    check_weight_scheme(scheme.weight, where + ": weight");
+    if (scheme.activation) check_activation_scheme(*scheme.activation, where + ": activation");
+    const std::int64_t in = source.get_tensor(linear + std::string(kWeight)).shape[1];
+    require(has_whole_groups(scheme.weight, in), ErrorKind::kInvalidArgument, where, ": its ", in,
+            " inputs are no multiple of the group size ", scheme.weight.group_size);
   }
   return linears;
+}
+
+// A number is not finite when all bits of its exponent are set.
+template <typename Bits>
+bool is_finite(std::span<const std::byte> bytes, Bits exponent) {
+  bool finite = true;
+  for (std::size_t at = 0; at < bytes.size(); at += sizeof(Bits)) {
+    Bits bits = 0;
+    std::memcpy(&bits, bytes.data() + at, sizeof(bits));
+    finite &= (bits & exponent) != exponent;
+  }
+  return finite;
+}
+
+bool is_finite(DType dtype, std::span<const std::byte> bytes) {
+  switch (dtype) {
+    case DType::kF16:
+      return is_finite(bytes, std::uint16_t{0x7c00});
+    case DType::kBF16:
+      return is_finite(bytes, std::uint16_t{0x7f80});
+    case DType::kF32:
+      return is_finite(bytes, std::uint32_t{0x7f800000});
+    case DType::kF64:
+      return is_finite(bytes, std::uint64_t{0x7ff0000000000000});
+    default:
+      return true;
+  }
 }
 
 // Small files that make the folder complete for other programs. Weights in other forms, the model
@@ -127,7 +141,6 @@ QuantizedCheckpointWriter::QuantizedCheckpointWriter(const Checkpoint& source,
 void QuantizedCheckpointWriter::plan_tensors(std::int64_t shard_bytes) {
   std::int64_t filled = 0;
   std::size_t shard = 0;
-  std::vector<std::string> ragged;
   const auto add = [&](const TensorInfo& info,
                        std::optional<std::span<const std::byte>> source_bytes) {
     std::int64_t bytes = static_cast<std::int64_t>(dtype_size(info.dtype));
@@ -154,14 +167,6 @@ void QuantizedCheckpointWriter::plan_tensors(std::int64_t shard_bytes) {
         describe_stored(module, scheme->second, tensor.shape[0], tensor.shape[1], tensor.dtype);
     for (const TensorInfo& info : stored.tensors)
       add(info, std::nullopt);
-    const int group_size = scheme->second.weight.group_size;
-    if (group_size > 0 && tensor.shape[1] % group_size != 0) ragged.push_back(linear);
-  }
-  // The format allows them, but the package behind other readers refuses to dequantize them.
-  if (!ragged.empty()) {
-    log_warning(
-        join(ragged.size(), " linears (", ragged.front(),
-             " ...) have inputs that are no multiple of their group size: only qvlm reads them"));
   }
 }
 
@@ -176,7 +181,7 @@ void QuantizedCheckpointWriter::write(std::string_view linear, const QuantizedWe
   auto encoded =
       encode_stored(source_.names().module_to_file(linear), scheme->second, weight, source.dtype);
   waiting_.merge(encoded);
-  received_[std::string(linear)] = true;
+  received_.emplace(linear);
   advance();
 }
 
@@ -185,6 +190,9 @@ void QuantizedCheckpointWriter::advance() {
   while (next_ < plan_.size()) {
     const Entry& entry = plan_[next_];
     if (entry.source_bytes) {
+      require(is_finite(entry.info.dtype, *entry.source_bytes), ErrorKind::kCorrupt,
+              source_.folder().string(), ": the tensor '", entry.info.name,
+              "' holds NaN or infinity; a quantized copy of it would be useless");
       write_next(*entry.source_bytes);
       continue;
     }

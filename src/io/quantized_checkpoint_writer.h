@@ -1,14 +1,14 @@
 // Writes a quantized model folder: the source's tensors with some linears replaced by codes,
 // config.json with quantization_config, the source's small files, and qvlm.json with schemes and
-// checksums. All of it grows in
-// "<out>.part" and gets its name in commit(), so a failure or an interruption leaves nothing
-// behind.
+// checksums. All of it grows in "<out>.part" and gets its name in commit(), so a failure or an
+// interruption leaves nothing behind.
 #pragma once
 
 #include <cstdint>
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -22,15 +22,16 @@ namespace qvlm {
 class QuantizedCheckpointWriter {
  public:
   struct Options {
-    bool overwrite = false;                    // replace a folder that is not empty
+    bool overwrite = false;                    // replace a model folder
     std::int64_t shard_bytes = 4'000'000'000;  // a weight file closes before it would exceed this
   };
 
   // source: a float checkpoint; its names and dtypes are kept, and scales take the dtype of the
   // weight they replace. linears: what will be written, by our names, not empty. extra: more
   // members for qvlm.json (recipe, seed, version ...). Throws kInvalidArgument (an unknown linear,
-  // `out` not empty or the source), kUnsupported (a quantized source, a scheme that no form holds)
-  // or kIo.
+  // an illegal scheme, an `out` that is not empty, that is no model to overwrite, or that holds the
+  // source or lies in it), kUnsupported (a quantized source) or kIo; kCorrupt, like write(), when
+  // a copied tensor holds NaN or infinity.
   QuantizedCheckpointWriter(const Checkpoint& source,
                             const std::filesystem::path& out,
                             LinearSchemes linears,
@@ -75,7 +76,7 @@ class QuantizedCheckpointWriter {
   std::size_t next_ = 0;                                   // first entry not yet written
   std::map<std::string, std::vector<std::byte>> waiting_;  // codes that came before their turn
   std::map<std::string, std::string> hashes_;              // of the tensors written
-  std::map<std::string, bool, std::less<>> received_;      // by our names
+  std::set<std::string, std::less<>> received_;            // by our names
   std::unique_ptr<SafetensorsWriter> shard_;
 };
 

@@ -1,47 +1,28 @@
 #include "io/scheme_json.h"
 
-#include <array>
+#include <optional>
 #include <string>
 #include <utility>
 
 #include "base/error.h"
+#include "io/scheme.h"
 
 namespace qvlm {
 namespace {
 
-constexpr std::array kGranularities = {
-    std::pair{std::string_view("tensor"), Granularity::kTensor},
-    std::pair{std::string_view("channel"), Granularity::kChannel},
-    std::pair{std::string_view("group"), Granularity::kGroup},
-    std::pair{std::string_view("token"), Granularity::kToken},
-};
-
-std::string_view granularity_name(Granularity granularity) {
-  for (const auto& [name, value] : kGranularities) {
-    if (value == granularity) return name;
-  }
-  fail(ErrorKind::kInternal, "unknown Granularity value");
-}
-
 Granularity parse_granularity(const std::string& name, const std::string& where) {
-  for (const auto& [known, value] : kGranularities) {
-    if (known == name) return value;
-  }
-  fail(ErrorKind::kUnsupported, where, ": '", name,
-       "' is not supported; supported: tensor, channel, group, token");
+  const std::optional<Granularity> granularity = find_granularity(name);
+  require(granularity.has_value(), ErrorKind::kUnsupported, where, ": '", name,
+          "' is not supported; supported: ", kGranularityNames);
+  return *granularity;
 }
 
-// The limits that qvlm/scheme.h states.
-void check_legal(const Scheme& scheme, const std::string& where) {
-  require(scheme.bits >= 2 && scheme.bits <= 8, ErrorKind::kUnsupported, where, ": ", scheme.bits,
-          " bits are not supported; supported: 2 to 8");
-  const int size = scheme.group_size;
-  const bool grouped = scheme.granularity == Granularity::kGroup;
-  require(grouped ? size == 32 || size == 64 || size == 128 : size == 0, ErrorKind::kUnsupported,
-          where, ": group size ", size, " with '", granularity_name(scheme.granularity),
-          "' is not supported; supported: 32, 64 and 128 with 'group'");
-  require(scheme.clip_ratio > 0 && scheme.clip_ratio <= 1, ErrorKind::kCorrupt, where,
-          ": clip_ratio: expected a number in (0, 1], got ", scheme.clip_ratio);
+// A number of bits or the size of a group. What does not fit an int must not wrap to a legal one.
+int as_small_int(const Json& node) {
+  const std::int64_t value = node.as_int();
+  require(std::in_range<int>(value), ErrorKind::kCorrupt, node.where(), ": ", value,
+          " is out of range");
+  return static_cast<int>(value);
 }
 
 // The strategy that compressed-tensors infers when none is written.
@@ -56,18 +37,30 @@ Scheme parse_arguments(const Json& node) {
   require(type == "int", ErrorKind::kUnsupported, node.where(), ".type: '", type,
           "' is not supported; supported: int");
   Scheme scheme;
-  scheme.bits = static_cast<int>(node.get_int("num_bits", 8));
+  if (const Json bits = node.find("num_bits"); !bits.is_null()) scheme.bits = as_small_int(bits);
   scheme.symmetric = node.get_bool("symmetric", true);
   scheme.granularity = parse_granularity(node.get_string("strategy", infer_strategy(node)),
                                          node.where() + ".strategy");
   if (scheme.granularity == Granularity::kGroup) {
-    scheme.group_size = static_cast<int>(node.get_int("group_size"));
+    scheme.group_size = as_small_int(node.get("group_size"));
   }
   const Json dynamic = node.find("dynamic");
   require(dynamic.is_null() || dynamic.is_bool(), ErrorKind::kUnsupported, dynamic.where(),
           ": only true and false are supported");
   scheme.dynamic = node.get_bool("dynamic", false);
-  check_legal(scheme, node.where());
+  return scheme;
+}
+
+Scheme parse_scheme(const Json& node) {
+  Scheme scheme;
+  scheme.bits = as_small_int(node.get("bits"));
+  scheme.symmetric = node.get_bool("symmetric", true);
+  scheme.granularity =
+      parse_granularity(node.get_string("granularity"), node.where() + ".granularity");
+  if (const Json size = node.find("group_size"); !size.is_null())
+    scheme.group_size = as_small_int(size);
+  scheme.dynamic = node.get_bool("dynamic", false);
+  scheme.clip_ratio = node.get_double("clip_ratio", 1.0);
   return scheme;
 }
 
@@ -84,16 +77,15 @@ Json scheme_to_json(const Scheme& scheme) {
   return node;
 }
 
-Scheme scheme_from_json(const Json& node) {
-  Scheme scheme;
-  scheme.bits = static_cast<int>(node.get_int("bits"));
-  scheme.symmetric = node.get_bool("symmetric", true);
-  scheme.granularity =
-      parse_granularity(node.get_string("granularity"), node.where() + ".granularity");
-  scheme.group_size = static_cast<int>(node.get_int("group_size", 0));
-  scheme.dynamic = node.get_bool("dynamic", false);
-  scheme.clip_ratio = node.get_double("clip_ratio", 1.0);
-  check_legal(scheme, node.where());
+Scheme weight_from_json(const Json& node) {
+  const Scheme scheme = parse_scheme(node);
+  check_weight_scheme(scheme, node.where(), ErrorKind::kUnsupported);
+  return scheme;
+}
+
+Scheme activation_from_json(const Json& node) {
+  const Scheme scheme = parse_scheme(node);
+  check_activation_scheme(scheme, node.where(), ErrorKind::kUnsupported);
   return scheme;
 }
 
@@ -118,15 +110,13 @@ Scheme weight_from_arguments(const Json& node) {
   require(plain, ErrorKind::kUnsupported, order.where(), ": ", order.dump(),
           " is not supported; supported: null and \"weight\"");
   const Scheme scheme = parse_arguments(node);
-  require(!scheme.dynamic && scheme.granularity != Granularity::kToken, ErrorKind::kUnsupported,
-          node.where(), ": dynamic weights are not supported");
+  check_weight_scheme(scheme, node.where(), ErrorKind::kUnsupported);
   return scheme;
 }
 
 Scheme activation_from_arguments(const Json& node) {
   const Scheme scheme = parse_arguments(node);
-  require(scheme.dynamic && scheme.granularity == Granularity::kToken, ErrorKind::kUnsupported,
-          node.where(), ": supported are dynamic activations with strategy 'token' only");
+  check_activation_scheme(scheme, node.where(), ErrorKind::kUnsupported);
   return scheme;
 }
 

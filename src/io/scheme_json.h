@@ -11,8 +11,9 @@ namespace qvlm {
 // {"bits": 4, "symmetric": true, "granularity": "group", "group_size": 128, "dynamic": false,
 // "clip_ratio": 1.0}
 Json scheme_to_json(const Scheme& scheme);
-// Throws kCorrupt or kNotFound, naming the key.
-Scheme scheme_from_json(const Json& node);
+// Throws kCorrupt, kNotFound or (a scheme that qvlm does not compute) kUnsupported, naming the key.
+Scheme weight_from_json(const Json& node);
+Scheme activation_from_json(const Json& node);
 
 // {"num_bits": 4, "type": "int", "symmetric": true, "strategy": "group", "group_size": 128,
 // "dynamic": false}

@@ -1,32 +1,41 @@
 #include "io/staged_folder.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
+#include <algorithm>
 #include <system_error>
 
 #include "base/error.h"
+#include "base/mapped_file.h"
 
 namespace qvlm {
 namespace {
 
 namespace fs = std::filesystem;
 
-// "models/out/" and "models/out" are the same folder, and ".part" belongs beside it.
-fs::path plain_path(const fs::path& path) {
-  const fs::path plain = fs::absolute(path).lexically_normal();
-  return plain.has_filename() ? plain : plain.parent_path();
-}
-
 [[noreturn]] void fail_with_code(const char* what, const fs::path& path, std::error_code code) {
   fail(ErrorKind::kIo, what, " ", path.string(), ": ", code.message());
 }
 
-void sync_folder(const fs::path& folder) {
-  const int descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (descriptor < 0) return;
-  ::fsync(descriptor);
-  ::close(descriptor);
+// "models/out/", "models/out" and a link to it are the same folder, and ".part" belongs beside it.
+fs::path resolve(const fs::path& path) {
+  std::error_code code;
+  fs::path plain = fs::weakly_canonical(fs::absolute(path, code), code);
+  if (code) fail_with_code("cannot read", path, code);
+  return plain.has_filename() ? plain : plain.parent_path();
+}
+
+fs::path part_of(const fs::path& folder) {
+  return folder.string() + ".part";
+}
+
+// Where the old folder is until the new one has its name.
+fs::path aside_of(const fs::path& folder) {
+  return folder.string() + ".replaced.part";
+}
+
+// Both resolved; a folder holds itself.
+bool holds(const fs::path& folder, const fs::path& inner) {
+  return std::mismatch(folder.begin(), folder.end(), inner.begin(), inner.end()).first ==
+         folder.end();
 }
 
 bool holds_something(const fs::path& folder) {
@@ -37,15 +46,37 @@ bool holds_something(const fs::path& folder) {
   return something;
 }
 
+// A slip in a path must not cost somebody a folder of other things.
+void check_replaceable(const fs::path& folder, bool overwrite) {
+  if (!holds_something(folder)) return;
+  require(overwrite, ErrorKind::kInvalidArgument, folder.string(),
+          " is not empty; choose another folder or ask to overwrite it");
+  std::error_code ignored;
+  require(fs::exists(folder / "config.json", ignored) || fs::exists(folder / "qvlm.json", ignored),
+          ErrorKind::kInvalidArgument, folder.string(),
+          " is no model (it has neither config.json nor qvlm.json), so it is not overwritten; "
+          "choose another folder or empty this one");
+}
+
 }  // namespace
 
+void check_apart(const fs::path& folder, const fs::path& source) {
+  const fs::path out = resolve(folder);
+  const fs::path kept = resolve(source);
+  for (const fs::path& removed : {out, part_of(out), aside_of(out)}) {
+    require(!holds(removed, kept), ErrorKind::kInvalidArgument, folder.string(),
+            ": writing there would remove the source ", source.string(), "; choose another folder");
+  }
+  require(!holds(kept, out), ErrorKind::kInvalidArgument, folder.string(),
+          ": lies inside the source ", source.string(), "; choose another folder");
+}
+
 StagedFolder::StagedFolder(const fs::path& folder, bool overwrite)
-    : folder_(plain_path(folder)), part_(folder_.string() + ".part") {
+    : folder_(resolve(folder)), part_(part_of(folder_)), overwrite_(overwrite) {
   std::error_code code;
   require(!fs::exists(folder_, code) || fs::is_directory(folder_, code),
           ErrorKind::kInvalidArgument, folder_.string(), " is not a folder");
-  require(overwrite || !holds_something(folder_), ErrorKind::kInvalidArgument, folder_.string(),
-          " is not empty; choose another folder or ask to overwrite it");
+  check_replaceable(folder_, overwrite);
   fs::remove_all(part_, code);
   if (code) fail_with_code("cannot remove", part_, code);
   fs::create_directory(part_, code);
@@ -60,8 +91,9 @@ StagedFolder::~StagedFolder() {
 void StagedFolder::commit() {
   sync_folder(part_);
   std::error_code code;
+  check_replaceable(folder_, overwrite_);  // again: a long run has passed
   // A rename replaces empty folders only, so an old one is moved aside first.
-  const fs::path aside = folder_.string() + ".replaced.part";
+  const fs::path aside = aside_of(folder_);
   const bool replace = holds_something(folder_);
   if (replace) {
     fs::remove_all(aside, code);

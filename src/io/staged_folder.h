@@ -6,10 +6,13 @@
 
 namespace qvlm {
 
+// Throws kInvalidArgument if writing `folder` would remove `source`, or add to it.
+void check_apart(const std::filesystem::path& folder, const std::filesystem::path& source);
+
 class StagedFolder {
  public:
-  // Throws kInvalidArgument if `folder` is a file, or holds something and `overwrite` is false;
-  // kIo.
+  // Throws kInvalidArgument if `folder` is a file, or holds something and `overwrite` is false or
+  // it is no model (neither config.json nor qvlm.json); kIo.
   StagedFolder(const std::filesystem::path& folder, bool overwrite);
   ~StagedFolder();
   StagedFolder(const StagedFolder&) = delete;
@@ -17,12 +20,13 @@ class StagedFolder {
 
   // Where to put the files.
   const std::filesystem::path& path() const { return part_; }
-  // Flushes and renames; what was there before is gone then. Throws kIo.
+  // Flushes and renames; what was there before is gone then. Throws as the constructor does.
   void commit();
 
  private:
   std::filesystem::path folder_;
   std::filesystem::path part_;
+  bool overwrite_;
   bool committed_ = false;
 };
 

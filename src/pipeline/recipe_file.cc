@@ -9,8 +9,8 @@
 
 #include "base/error.h"
 #include "base/mapped_file.h"
-#include "pipeline/recipe.h"
 #include "io/scheme.h"
+#include "pipeline/recipe.h"
 
 namespace qvlm {
 namespace {
@@ -145,12 +145,10 @@ class RecipeReader {
   }
 
   Granularity granularity_of(const YAML::Node& node, const std::string& name) const {
-    if (name == "tensor") return Granularity::kTensor;
-    if (name == "channel") return Granularity::kChannel;
-    if (name == "group") return Granularity::kGroup;
-    if (name == "token") return Granularity::kToken;
-    fail(ErrorKind::kInvalidArgument, where(node["granularity"]), "unknown granularity '", name,
-         "'; known are tensor, channel, group, token");
+    const std::optional<Granularity> granularity = find_granularity(name);
+    require(granularity.has_value(), ErrorKind::kInvalidArgument, where(node["granularity"]),
+            "unknown granularity '", name, "'; known are ", kGranularityNames);
+    return *granularity;
   }
 
   std::string file_;

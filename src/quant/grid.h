@@ -4,8 +4,8 @@
 // io/packed_words.h.
 #pragma once
 
+#include "io/scheme.h"
 #include "quant/observer.h"
-#include "quant/scheme.h"
 #include "tensor/tensor.h"
 
 namespace qvlm {

@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include "base/error.h"
 #include "support/temporary_folder.h"
@@ -37,6 +38,8 @@ TEST(MappedFile, TellsMissingFromUnreadable) {
   const TemporaryFolder folder;
   EXPECT_EQ(failure_of([&] { MappedFile(folder.path() / "none"); }), ErrorKind::kNotFound);
   EXPECT_EQ(failure_of([&] { MappedFile map(folder.path()); }), ErrorKind::kIo);
+  ASSERT_EQ(mkfifo((folder.path() / "pipe").c_str(), 0600), 0);  // opening it would wait for ever
+  EXPECT_EQ(failure_of([&] { MappedFile map(folder.path() / "pipe"); }), ErrorKind::kIo);
 }
 
 TEST(AtomicFile, AppearsOnlyWhenCommitted) {

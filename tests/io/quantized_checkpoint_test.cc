@@ -4,8 +4,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <fstream>
+#include <limits>
 
 #include "base/error.h"
 #include "base/random.h"
@@ -70,15 +72,15 @@ class QuantizedCheckpointTest : public ::testing::Test {
     write_text_file(source_folder_ / "tokenizer.json", "{}");
     write_text_file(source_folder_ / "README.md", "about the float model");
     const std::vector<TensorInfo> tensors = {
-        {"language_model.model.embed_tokens.weight", DType::kBF16, {8, 70}},
-        {"language_model.model.layers.0.mlp.up_proj.weight", DType::kBF16, {5, 70}},
+        {"language_model.model.embed_tokens.weight", DType::kBF16, {8, 128}},
+        {"language_model.model.layers.0.mlp.up_proj.weight", DType::kBF16, {5, 128}},
         {"language_model.model.layers.10.mlp.down_proj.weight", DType::kBF16, {4, 64}},
-        {"language_model.model.norm.weight", DType::kBF16, {70}},
+        {"language_model.model.norm.weight", DType::kBF16, {128}},
         {"multi_modal_projector.linear_1.weight", DType::kBF16, {3, 2}},
         {"vision_tower.vision_model.encoder.layers.0.self_attn.q_proj.bias", DType::kBF16, {6}},
         {"vision_tower.vision_model.encoder.layers.0.self_attn.q_proj.weight",
          DType::kBF16,
-         {6, 33}},
+         {6, 192}},
     };
     SafetensorsWriter writer(source_folder_ / "model.safetensors", tensors, {});
     for (const TensorInfo& tensor : tensors) {
@@ -109,6 +111,27 @@ class QuantizedCheckpointTest : public ::testing::Test {
     }
     writer.commit();
     return weights;
+  }
+
+  // A folder like source(), with one tensor's elements replaced.
+  Checkpoint source_with(const std::string& name,
+                         DType dtype,
+                         const std::vector<std::byte>& bytes) {
+    const fs::path folder = folder_.path() / "changed";
+    fs::create_directories(folder);
+    write_text_file(folder / "config.json", R"({"model_type":"llava"})");
+    std::vector<TensorInfo> tensors;
+    for (const TensorView& view : source().tensors())
+      tensors.push_back({view.name, view.dtype, view.shape});
+    const auto changed = std::ranges::find(tensors, name, &TensorInfo::name);
+    changed->dtype = dtype;
+    changed->shape = {static_cast<std::int64_t>(bytes.size() / dtype_size(dtype))};
+    SafetensorsWriter writer(folder / "model.safetensors", tensors, {});
+    const Checkpoint original = source();
+    for (const TensorView& view : original.tensors())
+      writer.write(view.name, view.name == name ? std::span(bytes) : view.bytes);
+    writer.commit();
+    return Checkpoint::open(folder);
   }
 
   Json quantization_config() const {
@@ -241,6 +264,12 @@ TEST_F(QuantizedCheckpointTest, RefusesContradictionsInTheConfig) {
   expect("\"int\"", "\"float\"", ErrorKind::kUnsupported, "supported: int");
   expect("\"actorder\": null", "\"actorder\": \"group\"", ErrorKind::kUnsupported, "actorder");
   expect("\"group_size\": 32", "\"group_size\": 48", ErrorKind::kUnsupported, "48");
+  expect("\"group_size\": 32", "\"group_size\": 4294967328", ErrorKind::kCorrupt, "4294967328");
+  expect("\"num_bits\": 4", "\"num_bits\": 4294967300", ErrorKind::kCorrupt, "4294967300");
+  expect(
+      "\"input_activations\": null",
+      R"("input_activations": {"num_bits":8,"strategy":"token","dynamic":true,"symmetric":false})",
+      ErrorKind::kUnsupported, "symmetric");
   expect("\"num_bits\": 4", "\"num_bits\": 8", ErrorKind::kCorrupt, "contradicts");
   expect("re:.*vision_tower.*", "re:(", ErrorKind::kCorrupt, "regular expression");
   expect("\"Linear\"", "\"Conv2d\"", ErrorKind::kCorrupt, "does not target");
@@ -250,7 +279,7 @@ TEST_F(QuantizedCheckpointTest, RefusesContradictionsInTheConfig) {
 TEST_F(QuantizedCheckpointTest, RefusesAWeightThatContradictsItsAnnouncement) {
   const Scheme scheme = weight_scheme(4, Granularity::kGroup, 32);
   QuantizedCheckpointWriter writer(source(), out_, {{kUp, {scheme, std::nullopt}}}, Json::object());
-  QuantizedWeight weight = random_weight(scheme, 5, 70);
+  QuantizedWeight weight = random_weight(scheme, 5, 128);
   EXPECT_THROW(writer.write(kDown, weight), Error);
   weight.codes[3] = 8;
   EXPECT_THROW(writer.write(kUp, weight), Error);
@@ -285,9 +314,10 @@ TEST_F(QuantizedCheckpointTest, ReplacesAFolderOnlyWhenAsked) {
   EXPECT_TRUE(fs::exists(out_ / "mine.txt"));
   quantize(linears, {.overwrite = true});
   EXPECT_FALSE(fs::exists(out_ / "mine.txt"));
-  EXPECT_THROW(
-      QuantizedCheckpointWriter(source(), source_folder_, linears, Json(), {.overwrite = true}),
-      Error);
+  for (const fs::path& place : {source_folder_, source_folder_ / "in", folder_.path()}) {
+    EXPECT_THROW(QuantizedCheckpointWriter(source(), place, linears, Json(), {.overwrite = true}),
+                 Error);
+  }
   EXPECT_THROW(QuantizedCheckpointWriter(source(), folder_.path() / "no/where", linears, Json()),
                Error);
   EXPECT_THROW(
@@ -296,6 +326,130 @@ TEST_F(QuantizedCheckpointTest, ReplacesAFolderOnlyWhenAsked) {
   EXPECT_THROW(
       QuantizedCheckpointWriter(source(), folder_.path() / "b", {{"decoder.nothing", {}}}, Json()),
       Error);
+}
+
+// Gives the sentence.
+template <typename Call>
+std::string expect_failure(const Call& call, ErrorKind kind) {
+  try {
+    call();
+    ADD_FAILURE() << "no failure";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), kind) << error.what();
+    return error.what();
+  }
+  return "";
+}
+
+// The quantizer's arithmetic has no shorter last group: such a file would give wrong numbers.
+TEST_F(QuantizedCheckpointTest, RefusesGroupsThatDoNotDivideTheInputs) {
+  const Scheme wide = weight_scheme(4, Granularity::kGroup, 128);
+  EXPECT_THAT(
+      expect_failure(
+          [&] {
+            QuantizedCheckpointWriter(source(), out_, {{kQuery, {wide, std::nullopt}}}, Json());
+          },
+          ErrorKind::kInvalidArgument),
+      HasSubstr("192 inputs"));
+  const fs::path folder = folder_.path() / "ragged";
+  const std::string module = source().names().module_to_file(kUp);
+  fs::create_directory(folder);
+  write_text_file(folder / "config.json", R"({"model_type":"llava"})");
+  SafetensorsWriter writer(
+      folder / "model.safetensors",
+      {{module + ".weight", DType::kI8, {2, 70}}, {module + ".weight_scale", DType::kF32, {2, 3}}},
+      {});
+  writer.write(module + ".weight", std::vector<std::byte>(2 * 70));
+  writer.write(module + ".weight_scale", std::vector<std::byte>(2 * 3 * 4));
+  writer.commit();
+  const Checkpoint checkpoint = Checkpoint::open(folder);
+  EXPECT_THAT(expect_failure(
+                  [&] {
+                    load_quantized_weight(checkpoint, kUp,
+                                          weight_scheme(4, Granularity::kGroup, 32));
+                  },
+                  ErrorKind::kUnsupported),
+              HasSubstr("no multiple of the group size 32"));
+}
+
+TEST_F(QuantizedCheckpointTest, RefusesSchemesThatDoNotExist) {
+  Scheme grouped = weight_scheme(4, Granularity::kGroup, 48);
+  Scheme uneven = token_scheme(8);
+  uneven.symmetric = false;
+  const Scheme good = weight_scheme(8, Granularity::kChannel);
+  for (const LinearScheme& scheme : std::vector<LinearScheme>{{grouped, std::nullopt},
+                                                              {token_scheme(8), std::nullopt},
+                                                              {good, good},
+                                                              {good, uneven}}) {
+    expect_failure(
+        [&] {
+          QuantizedCheckpointWriter(source(), out_, {{kUp, scheme}}, Json());
+        },
+        ErrorKind::kInvalidArgument);
+  }
+}
+
+TEST_F(QuantizedCheckpointTest, RefusesCopiedTensorsThatAreNotFinite) {
+  const LinearSchemes linears = {{kUp, {weight_scheme(4, Granularity::kGroup, 32), std::nullopt}}};
+  const std::string name = "language_model.model.norm.weight";
+  const auto with_last = [](auto last) {
+    std::vector<std::byte> bytes(3 * sizeof(last));
+    std::memcpy(bytes.data() + 2 * sizeof(last), &last, sizeof(last));
+    return bytes;
+  };
+  const auto copy = [&](DType dtype, const std::vector<std::byte>& bytes) {
+    const Checkpoint checkpoint = source_with(name, dtype, bytes);
+    QuantizedCheckpointWriter writer(checkpoint, out_, linears, Json::object());
+    writer.write(kUp, random_weight(linears.at(kUp).weight, 5, 128));
+    writer.commit();
+    fs::remove_all(out_);
+  };
+  const std::vector<std::pair<DType, std::vector<std::byte>>> broken = {
+      {DType::kBF16, with_last(std::uint16_t{0x7f80})},  // infinity
+      {DType::kBF16, with_last(std::uint16_t{0xffc1})},  // NaN
+      {DType::kF16, with_last(std::uint16_t{0xfc00})},
+      {DType::kF32, with_last(std::numeric_limits<float>::quiet_NaN())},
+      {DType::kF64, with_last(-std::numeric_limits<double>::infinity())},
+  };
+  for (const auto& [dtype, bytes] : broken) {
+    const std::string sentence = expect_failure([&] { copy(dtype, bytes); }, ErrorKind::kCorrupt);
+    EXPECT_THAT(sentence, HasSubstr("'" + name + "' holds NaN or infinity"));
+  }
+  copy(DType::kBF16, with_last(std::uint16_t{0x7f7f}));  // the largest number
+  copy(DType::kF16, with_last(std::uint16_t{0x7bff}));
+  copy(DType::kF32, with_last(std::numeric_limits<float>::max()));
+  copy(DType::kF64, with_last(std::numeric_limits<double>::lowest()));
+  copy(DType::kI64, with_last(std::int64_t{-1}));
+}
+
+TEST_F(QuantizedCheckpointTest, RefusesSchemesInItsOwnFileThatItWouldComputeWrongly) {
+  quantize({{kUp, {weight_scheme(8, Granularity::kGroup, 32), token_scheme(8)}}});
+  const std::string text = read_text_file(out_ / "qvlm.json");
+  const auto expect = [&](const std::string& part, const std::string& key, const std::string& value,
+                          ErrorKind kind, const std::string& word) {
+    Json document = Json::parse(text, "qvlm.json");
+    Json linears = document.get("linears"), linear = linears.get(kUp), scheme = linear.get(part);
+    scheme.set(key, Json::parse(value, key));
+    linear.set(part, scheme);
+    linears.set(kUp, linear);
+    document.set("linears", linears);
+    write_text_file(out_ / "qvlm.json", document.dump());
+    EXPECT_THAT(expect_failure([&] { QuantizationConfig::load(Checkpoint::open(out_)); }, kind),
+                HasSubstr(word))
+        << part << " " << key << " " << value;
+  };
+  const auto expect_unsupported = [&](const std::string& key, const std::string& value,
+                                      const std::string& word) {
+    expect("activation", key, value, ErrorKind::kUnsupported, word);
+  };
+  expect_unsupported("granularity", "\"channel\"", "per token");
+  expect_unsupported("dynamic", "false", "per token");
+  expect_unsupported("symmetric", "false", "symmetric");
+  expect_unsupported("bits", "1", "bits");
+  expect_unsupported("clip_ratio", "1.5", "clip_ratio");
+  // 2^32 + 8 bits and groups of 2^32 + 32 must not wrap to the right numbers.
+  expect("activation", "bits", "4294967304", ErrorKind::kCorrupt, "4294967304");
+  expect("weight", "group_size", "4294967328", ErrorKind::kCorrupt, "4294967328");
 }
 
 TEST_F(QuantizedCheckpointTest, ShardsReadLikeOneFile) {

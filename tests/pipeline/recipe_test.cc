@@ -6,8 +6,8 @@
 
 #include <fstream>
 
-#include "pipeline/recipe.h"
 #include "io/scheme.h"
+#include "pipeline/recipe.h"
 #include "support/temporary_folder.h"
 
 namespace qvlm {
