@@ -3,6 +3,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <unordered_set>
+#include <utility>
 
 #include "base/error.h"
 #include "base/mapped_file.h"
@@ -11,6 +12,9 @@ namespace qvlm {
 namespace {
 
 using Tree = nlohmann::ordered_json;
+
+// Real files stay below ten; copying and printing a tree take a stack frame per level.
+constexpr std::size_t kMaxDepth = 200;
 
 const Tree& tree(const void* node) {
   return *static_cast<const Tree*>(node);
@@ -37,14 +41,8 @@ class TreeBuilder : public nlohmann::json_sax<Tree> {
   bool string(string_t& value) override { return add(std::move(value)) != nullptr; }
   bool binary(binary_t&) override { return false; }  // not in JSON text
 
-  bool start_object(std::size_t) override {
-    open_.push_back({add(Tree::object()), {}});
-    return true;
-  }
-  bool start_array(std::size_t) override {
-    open_.push_back({add(Tree::array()), {}});
-    return true;
-  }
+  bool start_object(std::size_t) override { return open(Tree::object()); }
+  bool start_array(std::size_t) override { return open(Tree::array()); }
   bool end_object() override { return close(); }
   bool end_array() override { return close(); }
 
@@ -83,6 +81,13 @@ class TreeBuilder : public nlohmann::json_sax<Tree> {
     Tree::object_t::Container& members = parent.get_ref<Tree::object_t&>();
     members.emplace_back(std::move(key_), std::move(value));
     return &members.back().second;
+  }
+
+  bool open(Tree&& node) {
+    require(open_.size() < kMaxDepth, ErrorKind::kCorrupt, source_, ": nested deeper than ",
+            kMaxDepth, " levels");
+    open_.push_back({add(std::move(node)), {}});
+    return true;
   }
 
   bool close() {
@@ -171,15 +176,6 @@ bool Json::contains(std::string_view key) const {
   return is_object() && tree(node_).contains(key);
 }
 
-std::vector<std::string> Json::keys() const {
-  std::vector<std::string> keys;
-  if (is_object()) {
-    for (const auto& [key, value] : tree(node_).items())
-      keys.push_back(key);
-  }
-  return keys;
-}
-
 std::string Json::where() const {
   const std::string source = document_->source.empty() ? "JSON" : document_->source;
   return path_.empty() ? source : source + ": " + path_;
@@ -207,7 +203,8 @@ Json Json::at(std::size_t index) const {
 
 void Json::for_each(const std::function<void(const std::string&, const Json&)>& visit) const {
   for (const auto& [key, value] : tree(node_).items()) {
-    visit(key, Json(document_, &value, is_array() ? path_ + "[" + key + "]" : child_path(path_, key)));
+    visit(key,
+          Json(document_, &value, is_array() ? path_ + "[" + key + "]" : child_path(path_, key)));
   }
 }
 
@@ -218,10 +215,14 @@ std::string Json::as_string() const {
 }
 
 std::int64_t Json::as_int() const {
-  const bool whole =
-      is_number() && std::floor(tree(node_).get<double>()) == tree(node_).get<double>();
-  require(whole, ErrorKind::kCorrupt, where(), ": expected an integer, got ", tree(node_).dump());
-  return tree(node_).get<std::int64_t>();
+  const Tree& value = tree(node_);
+  const bool whole = is_number() && std::floor(value.get<double>()) == value.get<double>();
+  require(whole, ErrorKind::kCorrupt, where(), ": expected an integer, got ", value.dump());
+  const bool fits = value.is_number_unsigned()
+                        ? std::in_range<std::int64_t>(value.get<std::uint64_t>())
+                        : value.is_number_integer() || std::fabs(value.get<double>()) < 0x1p63;
+  require(fits, ErrorKind::kCorrupt, where(), ": ", value.dump(), " is out of range");
+  return value.get<std::int64_t>();
 }
 
 double Json::as_double() const {

@@ -30,7 +30,7 @@ class Json {
   static Json array();
 
   // Parses UTF-8 text; `source` (a file name) appears in messages. Throws kCorrupt on a syntax
-  // error, bad UTF-8 or a duplicate key.
+  // error, bad UTF-8, a duplicate key or nesting deeper than 200 levels.
   static Json parse(std::string_view text, std::string_view source);
   // Reads and parses a file. Throws kNotFound or kCorrupt.
   static Json load(const std::filesystem::path& file);
@@ -45,7 +45,6 @@ class Json {
 
   std::size_t size() const;  // members of an object, elements of an array, else 0
   bool contains(std::string_view key) const;
-  std::vector<std::string> keys() const;
   // Where this node is, for messages: "config.json: text_config.rope_theta".
   std::string where() const;
 
@@ -55,7 +54,7 @@ class Json {
   Json at(std::size_t index) const;
   void for_each(const std::function<void(const std::string& key, const Json& value)>& visit) const;
 
-  // This node as a value. Throws kCorrupt if it has another type.
+  // This node as a value. Throws kCorrupt if it has another type or does not fit it.
   std::string as_string() const;
   std::int64_t as_int() const;
   double as_double() const;

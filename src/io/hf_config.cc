@@ -10,6 +10,8 @@
 namespace qvlm {
 namespace {
 
+constexpr std::int64_t kSizeLimit = std::int64_t{1} << 31;  // products of two sizes fit
+
 // The value that `name` stands for in a table of choices; kUnsupported with the list of them
 // otherwise.
 template <typename T, std::size_t N>
@@ -47,8 +49,8 @@ constexpr std::array kFeatureSelections = {
 // A size that must be at least 1.
 std::int64_t get_size(const Json& node, std::string_view key, std::int64_t otherwise) {
   const std::int64_t value = node.get_int(key, otherwise);
-  require(value >= 1 && value < (std::int64_t{1} << 31), ErrorKind::kCorrupt, node.where(), ".",
-          key, ": expected a positive size, got ", value);
+  require(value >= 1 && value < kSizeLimit, ErrorKind::kCorrupt, node.where(), ".", key,
+          ": expected a positive size, got ", value);
   return value;
 }
 
@@ -57,8 +59,10 @@ std::int64_t get_square(const Json& node, std::string_view key, std::int64_t oth
   const Json value = node.find(key);
   if (!value.is_array()) return get_size(node, key, otherwise);
   const std::vector<std::int64_t> sides = value.as_ints();
-  require(sides.size() == 2 && sides[0] == sides[1] && sides[0] >= 1, ErrorKind::kUnsupported,
-          value.where(), ": only square images and patches are supported");
+  require(sides.size() == 2 && sides[0] == sides[1], ErrorKind::kUnsupported, value.where(),
+          ": only square images and patches are supported");
+  require(sides[0] >= 1 && sides[0] < kSizeLimit, ErrorKind::kCorrupt, value.where(),
+          ": expected positive sizes, got ", sides[0]);
   return sides[0];
 }
 
@@ -229,6 +233,14 @@ bool find_tied_head(const Checkpoint& checkpoint) {
   return head->dtype == table->dtype && std::ranges::equal(head->bytes, table->bytes);
 }
 
+// Every layer has tensors, so a larger count is a broken file: nobody should list its layers.
+void check_layers(const Checkpoint& checkpoint, const char* part, std::int64_t layers) {
+  const std::size_t tensors = checkpoint.tensors().size();
+  require(std::cmp_less_equal(layers, tensors), ErrorKind::kCorrupt, checkpoint.config().where(),
+          ": ", part, ".num_hidden_layers: ", layers, " layers, but the weight files have only ",
+          tensors, " tensors");
+}
+
 }  // namespace
 
 std::int64_t ModelConfig::image_tokens() const {
@@ -242,6 +254,8 @@ ModelConfig load_model_config(const Checkpoint& checkpoint) {
   ModelConfig model;
   model.vision = parse_vision(config);
   model.text = parse_text(config);
+  check_layers(checkpoint, "vision_config", model.vision.layers);
+  check_layers(checkpoint, "text_config", model.text.layers);
   model.vision_feature_layers = parse_feature_layers(config, model.vision.layers);
   model.feature_selection =
       choose(kFeatureSelections, config.get_string("vision_feature_select_strategy", "default"),

@@ -4,13 +4,13 @@
 #include <gtest/gtest.h>
 
 #include <functional>
+#include <limits>
 
 #include "base/error.h"
 
 namespace qvlm {
 namespace {
 
-using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 void expect_failure(const std::function<void()>& call, ErrorKind kind, const std::string& word) {
@@ -42,6 +42,35 @@ TEST(Json, RefusesTextThatIsNotOneCleanDocument) {
   expect_failure([] { Json::load("/nowhere/config.json"); }, ErrorKind::kNotFound, "/nowhere");
 }
 
+TEST(Json, RefusesNumbersThatAreNoInt64) {
+  const std::string text = R"([9223372036854775807, -9223372036854775808, 9223372036854775808,
+                               18446744073709551615, 1e300, -1e300, 9223372036854775808.0])";
+  const Json list = Json::parse(text, "x");
+  EXPECT_EQ(list.at(0).as_int(), std::numeric_limits<std::int64_t>::max());
+  EXPECT_EQ(list.at(1).as_int(), std::numeric_limits<std::int64_t>::min());
+  for (std::size_t i = 2; i < list.size(); ++i) {
+    expect_failure([&] { list.at(i).as_int(); }, ErrorKind::kCorrupt, "out of range");
+  }
+}
+
+TEST(Json, RefusesDeepNesting) {
+  const auto nested = [](const std::string& open, const std::string& close, int depth) {
+    std::string text;
+    for (int i = 0; i < depth; ++i)
+      text += open;
+    text += "1";
+    for (int i = 0; i < depth; ++i)
+      text += close;
+    return Json::parse(text, "deep.json");
+  };
+  EXPECT_NO_THROW(nested("[", "]", 200));
+  for (const int depth : {201, 200000}) {
+    expect_failure([&] { nested("[", "]", depth).dump(); }, ErrorKind::kCorrupt,
+                   "deep.json: nested deeper than 200");
+    expect_failure([&] { nested("{\"a\":", "}", depth).dump(); }, ErrorKind::kCorrupt, "nested");
+  }
+}
+
 TEST(Json, DefaultsStandForMissingAndNull) {
   const Json json = Json::parse(R"({"a":null,"b":3.0})", "x");
   EXPECT_EQ(json.get_int("a", 5), 5);
@@ -61,7 +90,6 @@ TEST(Json, CopiesDoNotShareChanges) {
   copy.set("c", Json::array());
   EXPECT_EQ(original.dump(), R"({"b":{"x":1},"a":2})");
   EXPECT_EQ(copy.dump(), R"({"b":{"x":7},"c":[]})");
-  EXPECT_THAT(original.keys(), ElementsAre("b", "a"));
 }
 
 TEST(Json, ValuesSurviveTheText) {

@@ -42,7 +42,16 @@ class HfConfigTest : public ::testing::Test {
   }
 
   TemporaryFolder folder_;
-  std::map<std::string, std::byte> tensors_ = {{"language_model.model.norm.weight", std::byte{1}}};
+  // Enough of them for the layers of the defaults.
+  static std::map<std::string, std::byte> many_tensors() {
+    std::map<std::string, std::byte> tensors;
+    for (int i = 0; i < 32; ++i) {
+      const std::string layer = "language_model.model.layers." + std::to_string(i);
+      tensors[layer + ".input_layernorm.weight"] = std::byte{1};
+    }
+    return tensors;
+  }
+  std::map<std::string, std::byte> tensors_ = many_tensors();
 };
 
 TEST_F(HfConfigTest, EmptyConfigGivesTheClassDefaults) {
@@ -117,11 +126,26 @@ TEST_F(HfConfigTest, IllegalValuesAreCorrupt) {
   corrupt(R"("text_config":{"hidden_size":100})", "not a multiple");
   corrupt(R"("text_config":{"num_key_value_heads":5})", "num_key_value_heads");
   corrupt(R"("vision_config":{"patch_size":15})", "patch_size");
+  corrupt(R"("vision_config":{"image_size":[1e18,1e18]})", "image_size");
+  corrupt(R"("vision_config":{"image_size":[0,0]})", "image_size");
   corrupt(R"("image_token_index":32064)", "outside the vocabulary");
   corrupt(R"("image_token_index":1,"image_token_id":2)", "differ");
   corrupt(R"("image_token_index":1,"vision_feature_layer":-26)", "-26");
   corrupt(R"("image_token_index":1,"vision_feature_layer":[1,25])", "25");
   corrupt(R"("image_token_index":1,"vision_feature_layer":[])", "at least one");
+}
+
+// Listing the linears of two billion layers would take all memory.
+TEST_F(HfConfigTest, MoreLayersThanTensorsAreCorrupt) {
+  for (const std::string part : {"text_config", "vision_config"}) {
+    const auto config = [&](const std::string& layers) {
+      return R"({"model_type":"llava","image_token_index":0,")" + part +
+             R"(":{"num_hidden_layers":)" + layers + "}}";
+    };
+    expect_failure(config("2000000000"), ErrorKind::kCorrupt, part + ".num_hidden_layers");
+    expect_failure(config("33"), ErrorKind::kCorrupt, "only 32 tensors");
+    EXPECT_NO_THROW(load(config("32")));
+  }
 }
 
 TEST_F(HfConfigTest, TiesAsTransformersDoes) {

@@ -54,7 +54,7 @@ std::vector<BrokenSafetensors> make_broken_safetensors() {
       {"negative", join_parts(one_tensor("F32", "[2]", "[-8,0]"), eight), "'a'"},
       {"oversized",
        join_parts(one_tensor("F32", "[2]", "[18446744073709551608,18446744073709551615]"), eight),
-       "'a'"},
+       "a.data_offsets[0]"},
       {"far outside", join_parts(one_tensor("F32", "[2]", "[0,4611686018427387904]"), eight),
        "'a'"},
       {"three offsets", join_parts(one_tensor("F32", "[2]", "[0,4,8]"), eight), "'a'"},
