@@ -19,17 +19,9 @@ spdlog::logger& logger() {
 }  // namespace
 
 void set_log_level(LogLevel level) {
-  constexpr spdlog::level::level_enum levels[] = {spdlog::level::debug, spdlog::level::info,
-                                                  spdlog::level::warn, spdlog::level::off};
-  logger().set_level(levels[static_cast<int>(level)]);
+  logger().set_level(level == LogLevel::kOff ? spdlog::level::off : spdlog::level::warn);
 }
 
-void log_debug(const std::string& message) {
-  logger().debug("{}", message);
-}
-void log_info(const std::string& message) {
-  logger().info("{}", message);
-}
 void log_warning(const std::string& message) {
   logger().warn("{}", message);
 }

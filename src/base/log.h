@@ -6,11 +6,9 @@
 
 namespace qvlm {
 
-enum class LogLevel { kDebug, kInfo, kWarning, kOff };
+enum class LogLevel { kWarning, kOff };
 
 void set_log_level(LogLevel level);
-void log_debug(const std::string& message);
-void log_info(const std::string& message);
 void log_warning(const std::string& message);
 
 }  // namespace qvlm

@@ -1,8 +1,5 @@
 #include "base/random.h"
 
-#include <cmath>
-#include <numbers>
-
 namespace qvlm {
 
 std::uint64_t Random::next() {
@@ -23,11 +20,6 @@ std::uint64_t Random::below(std::uint64_t limit) {
   while (value < reject)
     value = next();
   return value % limit;
-}
-
-double Random::normal() {
-  const double radius = std::sqrt(-2.0 * std::log(1.0 - uniform()));
-  return radius * std::cos(2.0 * std::numbers::pi * uniform());
 }
 
 }  // namespace qvlm

@@ -3,8 +3,6 @@
 #pragma once
 
 #include <cstdint>
-#include <utility>
-#include <vector>
 
 namespace qvlm {
 
@@ -16,13 +14,6 @@ class Random {
   std::uint64_t next();
   double uniform();                          // in [0, 1)
   std::uint64_t below(std::uint64_t limit);  // in [0, limit), unbiased; limit > 0
-  double normal();                           // mean 0, variance 1 (Box-Muller)
-
-  template <typename T>
-  void shuffle(std::vector<T>& values) {
-    for (std::size_t i = values.size(); i > 1; --i)
-      std::swap(values[i - 1], values[below(i)]);
-  }
 
  private:
   std::uint64_t state_;
