@@ -1,6 +1,7 @@
 #include "text/added_tokens.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/error.h"
 #include "text/utf8.h"
@@ -11,7 +12,9 @@ namespace {
 AddedToken parse_token(const Json& json) {
   AddedToken token;
   token.content = json.get_string("content");
-  token.id = static_cast<std::int32_t>(json.get_int("id"));
+  const std::int64_t id = json.get_int("id");
+  require(std::in_range<std::int32_t>(id), ErrorKind::kCorrupt, json.where(), ": the id ", id);
+  token.id = static_cast<std::int32_t>(id);
   token.special = json.get_bool("special");
   token.normalized = json.get_bool("normalized");
   token.single_word = json.get_bool("single_word");

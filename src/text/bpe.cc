@@ -16,7 +16,6 @@ namespace {
 constexpr std::size_t kShortWord = 48;
 constexpr std::uint64_t kFree = std::numeric_limits<std::uint64_t>::max();
 constexpr std::int64_t kMaxId = 1 << 24;
-constexpr std::string_view kSpaceMark = "\xE2\x96\x81";  // U+2581
 
 std::uint64_t pair_key(std::int32_t left, std::int32_t right) {
   return static_cast<std::uint64_t>(left) << 32 | static_cast<std::uint32_t>(right);

@@ -13,9 +13,18 @@
 
 namespace qvlm {
 
+// What SentencePiece writes for a space: U+2581.
+inline constexpr std::string_view kSpaceMark = "\xE2\x96\x81";
+
 // Tokens by id and by text. Ids may have holes.
 class Vocabulary {
  public:
+  Vocabulary() = default;
+  Vocabulary(const Vocabulary&) = delete;  // the index of a copy would point into the original
+  Vocabulary& operator=(const Vocabulary&) = delete;
+  Vocabulary(Vocabulary&&) = default;
+  Vocabulary& operator=(Vocabulary&&) = default;
+
   // Throws kCorrupt when two tokens have the same text or an id is out of range.
   void add(std::string token, std::int64_t id, std::string_view where);
   // Call once after the last add().
@@ -79,7 +88,6 @@ class Bpe {
   void parse_options(const Json& model);
   void index_characters();
   std::vector<std::int32_t> symbols(std::string_view word) const;
-  void append_unmerged(std::string_view character, std::vector<std::int32_t>& ids) const;
   void merge_short(std::vector<std::int32_t>& ids) const;
   void merge_long(std::vector<std::int32_t>& ids) const;
 

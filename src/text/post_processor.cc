@@ -1,5 +1,7 @@
 #include "text/post_processor.h"
 
+#include <utility>
+
 #include "base/error.h"
 
 namespace qvlm {
@@ -15,6 +17,8 @@ PostProcessor parse_template(const Json& component) {
       const Json special = specials.get(piece.get("SpecialToken").get_string("id"));
       auto& side = seen ? processor.after : processor.before;
       for (const std::int64_t id : special.get("ids").as_ints()) {
+        require(id >= 0 && std::in_range<std::int32_t>(id), ErrorKind::kCorrupt, special.where(),
+                ": the id ", id);
         side.push_back(static_cast<std::int32_t>(id));
       }
       return;

@@ -16,8 +16,6 @@
 namespace qvlm {
 namespace {
 
-constexpr std::string_view kSpaceMark = "\xE2\x96\x81";  // U+2581
-
 // Calls visit for the parts of a word between cuts before each run of space marks.
 template <typename Visit>
 void for_each_marked_word(std::string_view word, const Visit& visit) {
@@ -150,10 +148,15 @@ std::optional<std::int32_t> Tokenizer::find_id(std::string_view token) const {
   return parts_->bpe.vocabulary().find(token);
 }
 
-std::string_view Tokenizer::token(std::int32_t id) const {
+std::optional<std::string_view> Tokenizer::find_token(std::int32_t id) const {
   if (const AddedToken* added = parts_->added.find(id)) return added->content;
-  const std::string* token = parts_->bpe.vocabulary().find(id);
-  require(token != nullptr, ErrorKind::kInvalidArgument, "the tokenizer has no token ", id);
+  if (const std::string* token = parts_->bpe.vocabulary().find(id)) return *token;
+  return std::nullopt;
+}
+
+std::string_view Tokenizer::token(std::int32_t id) const {
+  const std::optional<std::string_view> token = find_token(id);
+  require(token.has_value(), ErrorKind::kInvalidArgument, "the tokenizer has no token ", id);
   return *token;
 }
 
@@ -174,11 +177,12 @@ StreamDecoder::StreamDecoder(StreamDecoder&&) noexcept = default;
 StreamDecoder& StreamDecoder::operator=(StreamDecoder&&) noexcept = default;
 
 std::string StreamDecoder::push(std::int32_t id) {
-  const std::string_view token = state_->tokenizer.token(id);
   std::string piece;
-  const AddedToken* added = state_->tokenizer.parts_->added.find(token);
+  const std::optional<std::string_view> token = state_->tokenizer.find_token(id);
+  if (!token) return piece;
+  const AddedToken* added = state_->tokenizer.parts_->added.find(*token);
   const bool skip = state_->skip_special && added != nullptr && added->special;
-  if (!skip) state_->chain.push(token, piece);
+  if (!skip) state_->chain.push(*token, piece);
   return piece;
 }
 

@@ -26,10 +26,12 @@ class Tokenizer {
   // Ids of UTF-8 text (invalid bytes become U+FFFD). add_special: with what the post-processor adds
   // (BOS).
   std::vector<std::int32_t> encode(std::string_view text, bool add_special) const;
-  // Text of ids. skip_special leaves special tokens out. Unknown ids throw kInvalidArgument.
+  // Text of ids. skip_special leaves special tokens out. An id without a token (a model's
+  // vocabulary may be padded) has no text, as with the reference.
   std::string decode(std::span<const std::int32_t> ids, bool skip_special) const;
 
   std::optional<std::int32_t> find_id(std::string_view token) const;
+  std::optional<std::string_view> find_token(std::int32_t id) const;
   std::string_view token(std::int32_t id) const;  // throws kInvalidArgument
   std::int32_t size() const;                      // highest id + 1
 
@@ -49,7 +51,7 @@ class StreamDecoder {
   StreamDecoder(StreamDecoder&&) noexcept;
   StreamDecoder& operator=(StreamDecoder&&) noexcept;
 
-  std::string push(std::int32_t id);  // what can be shown now, possibly empty; throws as decode()
+  std::string push(std::int32_t id);  // what can be shown now, possibly empty
   std::string finish();               // what was held back
 
  private:

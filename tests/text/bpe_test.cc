@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <type_traits>
 
 #include "base/random.h"
 #include "text/golden.h"
@@ -9,6 +10,10 @@
 
 namespace qvlm {
 namespace {
+
+// Its index points into its tokens.
+static_assert(!std::is_copy_constructible_v<Vocabulary> &&
+              std::is_move_constructible_v<Vocabulary>);
 
 // The rule as one would write it down: join the pair of the lowest rank, leftmost first, until none
 // is left.
