@@ -145,10 +145,9 @@ class RecipeReader {
   }
 
   Granularity granularity_of(const YAML::Node& node, const std::string& name) const {
-    const std::optional<Granularity> granularity = find_granularity(name);
-    require(granularity.has_value(), ErrorKind::kInvalidArgument, where(node["granularity"]),
-            "unknown granularity '", name, "'; known are ", kGranularityNames);
-    return *granularity;
+    if (const std::optional<Granularity> known = find_granularity(name)) return *known;
+    fail(ErrorKind::kInvalidArgument, where(node["granularity"]), "unknown granularity '", name,
+         "'; known are ", kGranularityNames);
   }
 
   std::string file_;
