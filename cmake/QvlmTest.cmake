@@ -1,11 +1,13 @@
-# qvlm_test(<name> LIBRARY <target> SOURCES <files> [LEVELS] [LABELS <labels>])
+# qvlm_test(<name> LIBRARY <target> SOURCES <files> [LEVELS | APART <words>] [LABELS <labels>])
 #
-# One test binary and one ctest entry. LEVELS adds one entry per CPU level, run with QVLM_CPU_LEVEL set;
-# a level this CPU lacks reports SKIPPED (exit code 77), as do tests that want QVLM_TEST_DATA and find none.
+# One test binary and one ctest entry. LEVELS makes it one entry per CPU level, run with QVLM_CPU_LEVEL set; a level
+# this CPU lacks reports SKIPPED (exit code 77). APART takes the tests with such a word in their name out into an entry
+# <name>@<word>, for tests that want something a machine may lack: TestData (QVLM_TEST_DATA is set), FullDisk (the right
+# to mount). One GTEST_SKIP in it makes that whole entry SKIPPED; in the main entry nobody would see it.
 include(GoogleTest)
 
 function(qvlm_test name)
-  cmake_parse_arguments(arg "LEVELS" "LIBRARY" "SOURCES;LABELS" ${ARGN})
+  cmake_parse_arguments(arg "LEVELS" "LIBRARY" "SOURCES;LABELS;APART" ${ARGN})
   add_executable(${name} ${arg_SOURCES})
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/tests)
   target_link_libraries(${name} PRIVATE ${arg_LIBRARY} qvlm_flags GTest::gmock GTest::gtest_main)
@@ -19,15 +21,24 @@ function(qvlm_test name)
   if(arg_LEVELS)
     set(levels scalar avx2 avx512vnni)
   endif()
+  set(filter "")
+  if(arg_APART)
+    list(JOIN arg_APART "*:*" apart)
+    set(filter "--gtest_filter=-*${apart}*")
+  endif()
   foreach(level IN LISTS levels)
     set(entry ${name})
     if(arg_LEVELS)
       set(entry ${name}@${level})
     endif()
-    add_test(NAME ${entry} COMMAND ${name})
+    add_test(NAME ${entry} COMMAND ${name} ${filter})
     set_tests_properties(${entry} PROPERTIES SKIP_RETURN_CODE 77 LABELS "${arg_LABELS}")
     if(arg_LEVELS)
       set_tests_properties(${entry} PROPERTIES ENVIRONMENT "QVLM_CPU_LEVEL=${level}")
     endif()
+  endforeach()
+  foreach(word IN LISTS arg_APART)
+    add_test(NAME ${name}@${word} COMMAND ${name} "--gtest_filter=*${word}*")
+    set_tests_properties(${name}@${word} PROPERTIES SKIP_REGULAR_EXPRESSION "SKIPPED" LABELS "${arg_LABELS}")
   endforeach()
 endfunction()

@@ -143,7 +143,7 @@ TEST(Decode, SurvivesDamage) {
   });
 }
 
-TEST(Decode, EqualsPillowOnRealImages) {
+TEST(DecodeTestData, EqualsPillowOnRealImages) {
   const char* data = std::getenv("QVLM_TEST_DATA");
   if (data == nullptr) GTEST_SKIP() << "QVLM_TEST_DATA is not set";
   const std::filesystem::path folder = std::filesystem::path(data) / "nlvr" / "images";

@@ -217,7 +217,7 @@ std::vector<std::string> split_text(const std::string& text, const std::string& 
   return parts;
 }
 
-TEST(Tokenizer, Gpt2GivesTheIdsOfItsVectors) {
+TEST(TokenizerTestData, Gpt2GivesTheIdsOfItsVectors) {
   const char* data = std::getenv("QVLM_TEST_DATA");
   if (data == nullptr) GTEST_SKIP() << "QVLM_TEST_DATA is not set";
   const std::string folder = std::string(data) + "/tokenizers";
@@ -234,7 +234,7 @@ TEST(Tokenizer, Gpt2GivesTheIdsOfItsVectors) {
   }
 }
 
-TEST(Tokenizer, MiniMindComesBackWhole) {
+TEST(TokenizerTestData, MiniMindComesBackWhole) {
   const char* data = std::getenv("QVLM_TEST_DATA");
   if (data == nullptr) GTEST_SKIP() << "QVLM_TEST_DATA is not set";
   const auto tokenizer = Tokenizer::load(std::string(data) + "/tokenizers/minimind.tokenizer.json");
