@@ -66,12 +66,15 @@ struct EvaluateOptions {
   std::int64_t items = 0;  // the first so many; 0: all
   std::int64_t max_new_tokens = 8;
   std::filesystem::path logits_file;  // empty: logits are not kept
+  // A report that the result will be compared with: what compare() would refuse is refused before
+  // the model is loaded, as is a logits file that would replace the reference's. Not owned.
+  const Report* reference = nullptr;
 };
 
 // Runs the questions of a data folder greedily, several images at once; results do not depend on
-// the number of threads. `progress` may be called from any thread, one call at a time; what it
-// throws ends the run. Throws what reading data, images and model throws, before the model is
-// loaded where it can.
+// the number of threads. An answer ends at the model's last position. `progress` may be called from
+// any thread, one call at a time; what it throws ends the run. Throws what reading data, images and
+// model throws, before the model is loaded where it can.
 Report evaluate(const std::filesystem::path& model,
                 const std::filesystem::path& data,
                 const EvaluateOptions& options = {},
@@ -92,7 +95,8 @@ struct Comparison {
   std::optional<double> margin_change;
 };
 
-// Throws kInvalidArgument when the two did not run the same items, kNotFound or kCorrupt when a
+// Throws kInvalidArgument when the two did not run the same items or differ in protocol or
+// max_new_tokens, kNotFound or kCorrupt when a
 // logits file that a report names cannot be read.
 Comparison compare(const Report& result, const Report& reference);
 

@@ -3,6 +3,7 @@
 #include <filesystem>
 
 #include "cli/format.h"
+#include "eval/report_json.h"
 
 namespace qvlm::cli {
 namespace {
@@ -19,30 +20,20 @@ std::string format_flips(const Comparison& comparison) {
          format_p(comparison.mcnemar_p) + ")";
 }
 
-Json to_json(const Share& share) {
-  Json json = Json::object();
-  json.set("count", share.count);
-  json.set("total", share.total);
-  json.set("value", share.value);
-  json.set("low", share.low);
-  json.set("high", share.high);
-  return json;
-}
-
-Json to_json(const std::optional<double>& value) {
+Json optional_json(const std::optional<double>& value) {
   return value ? Json(*value) : Json();
 }
 
-Json to_json(const Comparison& comparison) {
+Json comparison_json(const Comparison& comparison) {
   Json json = Json::object();
   json.set("agreement", to_json(comparison.agreement));
   json.set("lost", comparison.lost);
   json.set("won", comparison.won);
   json.set("mcnemar_p", comparison.mcnemar_p);
-  json.set("kl_mean", to_json(comparison.kl_mean));
-  json.set("kl_median", to_json(comparison.kl_median));
-  json.set("kl_trimmed_mean", to_json(comparison.kl_trimmed_mean));
-  json.set("margin_change", to_json(comparison.margin_change));
+  json.set("kl_mean", optional_json(comparison.kl_mean));
+  json.set("kl_median", optional_json(comparison.kl_median));
+  json.set("kl_trimmed_mean", optional_json(comparison.kl_trimmed_mean));
+  json.set("margin_change", optional_json(comparison.margin_change));
   return json;
 }
 
@@ -118,7 +109,7 @@ Json summary_json(const ComparedReport& compared) {
   json.set("load_seconds", report.load_seconds);
   json.set("seconds", report.seconds);
   json.set("peak_memory_bytes", report.peak_memory_bytes);
-  json.set("comparison", compared.comparison ? to_json(*compared.comparison) : Json());
+  json.set("comparison", compared.comparison ? comparison_json(*compared.comparison) : Json());
   return json;
 }
 

@@ -1,4 +1,5 @@
-// compare(): two reports of the same items, paired by id.
+#include "eval/compare.h"
+
 #include <map>
 #include <span>
 
@@ -9,29 +10,6 @@
 
 namespace qvlm {
 namespace {
-
-// For every item of `result` the index of the same item in `reference`.
-std::vector<std::size_t> pair_items(const Report& result, const Report& reference) {
-  require(result.items.size() == reference.items.size(), ErrorKind::kInvalidArgument,
-          "the reports did not run the same items: ", result.items.size(), " (", result.model,
-          ") against ", reference.items.size(), " (", reference.model, ")");
-  std::map<std::string, std::size_t> places;
-  for (std::size_t i = 0; i < reference.items.size(); ++i)
-    places.emplace(reference.items[i].id, i);
-  std::vector<std::size_t> partners;
-  for (const ItemResult& item : result.items) {
-    const auto found = places.find(item.id);
-    require(found != places.end(), ErrorKind::kInvalidArgument,
-            "the reports did not run the same items: '", item.id, "' (", result.model,
-            ") is not in the reference (", reference.model, ")");
-    require(reference.items[found->second].answer == item.answer, ErrorKind::kInvalidArgument,
-            "the reports did not run the same items: the answer of '", item.id, "' is '",
-            item.answer, "' (", result.model, ") and '", reference.items[found->second].answer,
-            "' (", reference.model, ")");
-    partners.push_back(found->second);
-  }
-  return partners;
-}
 
 void check_rows(const LogitsFile& logits, const Report& report) {
   require(logits.rows() == static_cast<std::int64_t>(report.items.size()), ErrorKind::kCorrupt,
@@ -61,6 +39,34 @@ void compare_logits(const Report& result,
 }
 
 }  // namespace
+
+std::vector<std::size_t> pair_items(const Report& result, const Report& reference) {
+  require(result.protocol == reference.protocol, ErrorKind::kInvalidArgument,
+          "the reports were scored by different protocols: ", result.protocol, " (", result.model,
+          ") and ", reference.protocol, " (", reference.model, ")");
+  require(result.max_new_tokens == reference.max_new_tokens, ErrorKind::kInvalidArgument,
+          "the reports allowed answers of different length: max_new_tokens ", result.max_new_tokens,
+          " (", result.model, ") and ", reference.max_new_tokens, " (", reference.model, ")");
+  require(result.items.size() == reference.items.size(), ErrorKind::kInvalidArgument,
+          "the reports did not run the same items: ", result.items.size(), " (", result.model,
+          ") against ", reference.items.size(), " (", reference.model, ")");
+  std::map<std::string, std::size_t> places;
+  for (std::size_t i = 0; i < reference.items.size(); ++i)
+    places.emplace(reference.items[i].id, i);
+  std::vector<std::size_t> partners;
+  for (const ItemResult& item : result.items) {
+    const auto found = places.find(item.id);
+    require(found != places.end(), ErrorKind::kInvalidArgument,
+            "the reports did not run the same items: '", item.id, "' (", result.model,
+            ") is not in the reference (", reference.model, ")");
+    require(reference.items[found->second].answer == item.answer, ErrorKind::kInvalidArgument,
+            "the reports did not run the same items: the answer of '", item.id, "' is '",
+            item.answer, "' (", result.model, ") and '", reference.items[found->second].answer,
+            "' (", reference.model, ")");
+    partners.push_back(found->second);
+  }
+  return partners;
+}
 
 Comparison compare(const Report& result, const Report& reference) {
   const std::vector<std::size_t> partners = pair_items(result, reference);

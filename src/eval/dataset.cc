@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "base/mapped_file.h"
+#include "text/chat_template.h"
 
 namespace qvlm {
 namespace {
@@ -57,6 +58,12 @@ std::size_t find_choice(const Json& answer, const std::vector<std::string>& choi
        " choices, got ", answer.dump());
 }
 
+// A prompt has one image token an image; one more in its words would ask for another image.
+void refuse_image_token(const Json& where, const char* what, const std::string& text) {
+  require(text.find(kImageToken) == std::string::npos, ErrorKind::kCorrupt, where.where(), ": the ",
+          what, " contains the image token ", kImageToken);
+}
+
 Item read_item(const Json& line, const fs::path& folder) {
   Item item;
   item.id = line.get_string("id");
@@ -73,8 +80,16 @@ Item read_item(const Json& line, const fs::path& folder) {
   require(item.choices.size() <= 26, ErrorKind::kCorrupt, line.where(),
           ": choices: there are letters for 26, got ", item.choices.size());
   const Json answer = line.get("answer");
-  item.answer =
-      item.choices.empty() ? answer.as_string() : item.choices[find_choice(answer, item.choices)];
+  if (item.choices.empty()) {
+    item.answer = answer.as_string();
+  } else {
+    item.right_choice = find_choice(answer, item.choices);
+    item.answer = item.choices[item.right_choice];
+  }
+  refuse_image_token(line, "question", item.question);
+  refuse_image_token(line, "hint", item.hint);
+  for (const std::string& choice : item.choices)
+    refuse_image_token(line, "choice", choice);
   return item;
 }
 
@@ -93,6 +108,7 @@ void read_meta(const fs::path& file, Dataset& dataset) {
   const bool asks =
       dataset.prompt.empty() || dataset.prompt.find("{question}") != std::string::npos;
   require(asks, ErrorKind::kCorrupt, meta.where(), ": prompt: {question} is missing");
+  refuse_image_token(meta, "prompt", dataset.prompt);
 }
 
 bool is_blank(std::string_view line) {

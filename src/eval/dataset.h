@@ -28,7 +28,8 @@ struct Item {
   std::string question;
   std::string hint;
   std::vector<std::string> choices;
-  std::string answer;  // as text; the choice's text where `choices` are given
+  std::string answer;            // as text; the choice's text where `choices` are given
+  std::size_t right_choice = 0;  // place of the answer in `choices`; texts may repeat
   std::string category;
   ItemType type = ItemType::kOpen;
 };
@@ -42,8 +43,9 @@ struct Dataset {
   std::vector<Item> items;
 
   // Throws kNotFound (no data.jsonl, a missing key, a missing image file) or kCorrupt (not JSON, a
-  // wrong type, an unknown item type, a duplicate id, an answer that is no choice, no items);
-  // kUnsupported for an unknown protocol. The text names file and line.
+  // wrong type, an unknown item type, a duplicate id, an answer that is no choice, a text that
+  // would be taken for an image's place, no items); kUnsupported for an unknown protocol. The text
+  // names file and line.
   static Dataset load(const std::filesystem::path& folder);
 };
 

@@ -11,11 +11,13 @@
 
 #include "base/error.h"
 #include "base/parallel.h"
+#include "eval/compare.h"
 #include "eval/dataset.h"
 #include "eval/logits_file.h"
 #include "eval/metrics.h"
 #include "eval/process_memory.h"
 #include "eval/protocol.h"
+#include "eval/report_json.h"
 #include "runtime/engine.h"
 #include "runtime/sampler.h"
 
@@ -26,18 +28,6 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-const char* execution_name(Execution execution) {
-  switch (execution) {
-    case Execution::kPacked:
-      return "packed";
-    case Execution::kSimulated:
-      return "simulated";
-    case Execution::kFloat:
-      return "float";
-  }
-  return "";
 }
 
 // Items that look at the same images, as indices in file order. A question without an image stands
@@ -83,6 +73,27 @@ std::span<const float> as_span(const at::Tensor& row) {
   return {row.const_data_ptr<float>(), static_cast<std::size_t>(row.numel())};
 }
 
+std::size_t count_items(const Dataset& dataset, const EvaluateOptions& options) {
+  const std::size_t all = dataset.items.size();
+  return options.items > 0 ? std::min(all, static_cast<std::size_t>(options.items)) : all;
+}
+
+// What compare() would refuse after the run, and logits that this run would overwrite.
+//   planned: its settings are complete, its items are not there yet.
+void check_reference(Report planned, const Dataset& dataset, const EvaluateOptions& options) {
+  for (std::size_t i = 0; i < count_items(dataset, options); ++i) {
+    const Item& item = dataset.items[i];
+    planned.items.push_back({item.id, item.category, item.answer, "", false, std::nullopt});
+  }
+  pair_items(planned, *options.reference);
+  const std::filesystem::path& kept = options.reference->logits_file;
+  if (kept.empty() || options.logits_file.empty()) return;
+  const bool same = std::filesystem::weakly_canonical(kept) ==
+                    std::filesystem::weakly_canonical(options.logits_file);
+  require(!same, ErrorKind::kInvalidArgument, "the logits would replace those of the reference, ",
+          kept.string());
+}
+
 class Evaluation {
  public:
   Evaluation(const Engine& engine,
@@ -95,22 +106,21 @@ class Evaluation {
         logits_(logits),
         item_options_(make_options(dataset)),
         first_tokens_(find_first_tokens(engine.tokenizer(), item_options_)) {
-    const std::size_t all = dataset.items.size();
-    results_.resize(options.items > 0 ? std::min(all, static_cast<std::size_t>(options.items))
-                                      : all);
+    results_.resize(count_items(dataset, options));
   }
 
   std::vector<ItemResult> run(const ProgressCallback& progress);
-  std::int64_t vocab() const { return vocab_; }
 
  private:
-  void run_group(const std::vector<std::size_t>& group);
+  void run_group(const std::vector<std::size_t>& group, const ProgressCallback& progress);
+  void count_item(const ProgressCallback& progress);
+  std::int64_t answer_limit(const std::vector<std::int32_t>& prompt) const;
   ItemResult run_item(std::size_t index,
                       Sequence& sequence,
                       const std::vector<std::int32_t>& ids,
                       const std::vector<at::Tensor>& images);
   std::optional<double> margin(std::size_t index, std::span<const float> logits) const;
-  std::string decode_greedily(Sequence& sequence, at::Tensor row) const;
+  std::string decode_greedily(Sequence& sequence, at::Tensor row, std::int64_t limit) const;
 
   const Engine& engine_;
   const Dataset& dataset_;
@@ -120,29 +130,24 @@ class Evaluation {
   std::map<std::string, std::int32_t> first_tokens_;
   std::vector<ItemResult> results_;
   std::mutex mutex_;
-  std::int64_t vocab_ = 0;  // under mutex_
+  std::int64_t done_ = 0;  // under mutex_
 };
 
 std::vector<ItemResult> Evaluation::run(const ProgressCallback& progress) {
   const auto groups = group_by_images(dataset_.items, results_.size());
   const auto count = static_cast<std::int64_t>(groups.size());
-  const auto total = static_cast<std::int64_t>(results_.size());
-  std::int64_t done = 0;
   // At least two ranges: a single one would run outside the pool, where LibTorch splits its loops
   // by threads.
   for_ranges(std::max<std::int64_t>(count, 2), 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t index = begin; index < std::min(end, count); ++index) {
-      const auto& group = groups[static_cast<std::size_t>(index)];
-      run_group(group);
-      const std::scoped_lock lock(mutex_);
-      done += static_cast<std::int64_t>(group.size());
-      if (progress) progress({done, total, "questions"});
+      run_group(groups[static_cast<std::size_t>(index)], progress);
     }
   });
   return std::move(results_);
 }
 
-void Evaluation::run_group(const std::vector<std::size_t>& group) {
+void Evaluation::run_group(const std::vector<std::size_t>& group,
+                           const ProgressCallback& progress) {
   const c10::InferenceMode no_gradients;
   std::vector<at::Tensor> images;
   for (const auto& file : dataset_.items[group.front()].images) {
@@ -158,15 +163,31 @@ void Evaluation::run_group(const std::vector<std::size_t>& group) {
   }
   std::size_t current = longest;
   try {
-    const auto positions = static_cast<std::int64_t>(prompts[longest].size());
-    Sequence sequence(engine_, positions + options_.max_new_tokens);
+    const std::int64_t limit = answer_limit(prompts[longest]);
+    Sequence sequence(engine_, static_cast<std::int64_t>(prompts[longest].size()) + limit);
     for (current = 0; current < group.size(); ++current) {
       results_[group[current]] = run_item(group[current], sequence, prompts[current], images);
+      count_item(progress);
     }
   } catch (const Error& error) {
     fail(error.kind(), "item '", dataset_.items[group[current]].id, "' of ",
          dataset_.folder.string(), ": ", error.what());
   }
+}
+
+void Evaluation::count_item(const ProgressCallback& progress) {
+  const std::scoped_lock lock(mutex_);
+  ++done_;
+  if (progress) progress({done_, static_cast<std::int64_t>(results_.size()), "questions"});
+}
+
+// How many tokens may follow the prompt: the rule of Session::generate.
+std::int64_t Evaluation::answer_limit(const std::vector<std::int32_t>& prompt) const {
+  const auto taken = static_cast<std::int64_t>(prompt.size());
+  const std::int64_t positions = engine_.model().config().text.max_positions;
+  require(taken < positions, ErrorKind::kInvalidArgument, "the prompt takes ", taken,
+          " positions, the model has ", positions);
+  return std::min(options_.max_new_tokens, positions - taken);
 }
 
 ItemResult Evaluation::run_item(std::size_t index,
@@ -177,12 +198,8 @@ ItemResult Evaluation::run_item(std::size_t index,
   const at::Tensor row =
       sequence.prefill(ids, images).select(0, -1).to(at::kFloat).contiguous();  // [vocab]
   if (logits_ != nullptr) logits_->write_row(static_cast<std::int64_t>(index), as_span(row));
-  {
-    const std::scoped_lock lock(mutex_);
-    vocab_ = row.numel();
-  }
   ItemResult result{item.id, item.category, item.answer, "", false, margin(index, as_span(row))};
-  result.prediction = trim(decode_greedily(sequence, row));
+  result.prediction = trim(decode_greedily(sequence, row, answer_limit(ids)));
   result.correct = is_correct(dataset_, item, result.prediction);
   return result;
 }
@@ -199,16 +216,16 @@ std::optional<double> Evaluation::margin(std::size_t index, std::span<const floa
   return option_margin(logits, right->second, ids);
 }
 
-std::string Evaluation::decode_greedily(Sequence& sequence, at::Tensor row) const {
+std::string Evaluation::decode_greedily(Sequence& sequence,
+                                        at::Tensor row,
+                                        std::int64_t limit) const {
   Sampler greedy{GenerateOptions()};
   std::vector<std::int32_t> ids;
   while (true) {
-    const std::span<const float> logits = as_span(row);
-    const auto id =
-        static_cast<std::int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+    const std::int32_t id = greedy.pick(row);
     if (engine_.is_end_token(id)) break;
     ids.push_back(id);
-    if (static_cast<std::int64_t>(ids.size()) >= options_.max_new_tokens) break;
+    if (static_cast<std::int64_t>(ids.size()) >= limit) break;
     row = sequence.step(id);
   }
   return engine_.tokenizer().decode(ids, true);
@@ -226,15 +243,16 @@ Report evaluate(const std::filesystem::path& model,
           "max_new_tokens: expected 1 or more, got ", options.max_new_tokens);
   // What is cheap to check comes first: the questions and the place for the logits.
   const Dataset dataset = Dataset::load(data);
-  std::optional<LogitsWriter> logits;
-  if (!options.logits_file.empty()) logits.emplace(options.logits_file);
-
   Report report;
   report.model = model.string();
   report.execution = execution_name(options.execution);
   report.data = data.string();
   report.protocol = protocol_name(dataset.protocol);
   report.max_new_tokens = options.max_new_tokens;
+  if (options.reference != nullptr) check_reference(report, dataset, options);
+  std::optional<LogitsWriter> logits;
+  if (!options.logits_file.empty()) logits.emplace(options.logits_file);
+
   const auto load_start = Clock::now();
   const Engine engine = Engine::load(model, options.execution);
   report.load_seconds = seconds_since(load_start);
@@ -246,7 +264,8 @@ Report evaluate(const std::filesystem::path& model,
   report.seconds = seconds_since(start);
   report.peak_memory_bytes = peak_memory_bytes();
   if (logits) {
-    logits->commit(static_cast<std::int64_t>(report.items.size()), evaluation.vocab());
+    logits->commit(static_cast<std::int64_t>(report.items.size()),
+                   engine.model().config().text.vocab_size);
     report.logits_file = options.logits_file;
   }
   return report;

@@ -1,6 +1,7 @@
 #include "eval/logits_file.h"
 
 #include <fcntl.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -13,8 +14,10 @@
 namespace qvlm {
 
 LogitsWriter::LogitsWriter(const std::filesystem::path& file) : file_(file) {
-  const std::string spool = file.string() + ".rows";
-  descriptor_ = ::open(spool.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+  require(!std::filesystem::is_directory(file), ErrorKind::kIo, "cannot create ", file.string(),
+          ": it is a folder");
+  std::string spool = file.string() + ".XXXXXX";  // a name that nothing has yet
+  descriptor_ = ::mkostemp(spool.data(), O_CLOEXEC);
   require(descriptor_ >= 0, ErrorKind::kIo, "cannot create ", file.string(), ": ",
           std::strerror(errno));
   ::unlink(

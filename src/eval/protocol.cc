@@ -47,8 +47,7 @@ std::string list_options(const std::vector<std::string>& choices) {
 }
 
 std::string right_letter(const Item& item) {
-  const auto found = std::find(item.choices.begin(), item.choices.end(), item.answer);
-  return letter(static_cast<std::size_t>(found - item.choices.begin()));
+  return letter(item.right_choice);
 }
 
 char lower(char character) {

@@ -7,6 +7,7 @@
 #include "base/json.h"
 #include "base/mapped_file.h"
 #include "eval/metrics.h"
+#include "eval/report_json.h"
 
 namespace qvlm {
 namespace {
@@ -14,16 +15,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::string_view kFormat = "qvlm-report-1";
-
-Json to_json(const Share& share) {
-  Json json = Json::object();
-  json.set("count", share.count);
-  json.set("total", share.total);
-  json.set("value", share.value);
-  json.set("low", share.low);
-  json.set("high", share.high);
-  return json;
-}
 
 Json to_json(const ItemResult& item) {
   Json json = Json::object();
@@ -58,6 +49,28 @@ fs::path seen_from(const fs::path& path, const fs::path& folder) {
 }
 
 }  // namespace
+
+const char* execution_name(Execution execution) {
+  switch (execution) {
+    case Execution::kPacked:
+      return "packed";
+    case Execution::kSimulated:
+      return "simulated";
+    case Execution::kFloat:
+      return "float";
+  }
+  return "";
+}
+
+Json to_json(const Share& share) {
+  Json json = Json::object();
+  json.set("count", share.count);
+  json.set("total", share.total);
+  json.set("value", share.value);
+  json.set("low", share.low);
+  json.set("high", share.high);
+  return json;
+}
 
 Share Report::accuracy() const {
   std::int64_t right = 0;

@@ -5,8 +5,8 @@
 #include <qvlm/error.h>
 
 #include "eval/protocol.h"
-#include "eval/tiny_model.h"
 #include "support/temporary_folder.h"
+#include "support/tiny_model.h"
 
 namespace qvlm {
 namespace {
@@ -95,6 +95,26 @@ TEST_F(DatasetTest, ErrorsNameFileAndLine) {
               HasSubstr("id: expected a string"));
 }
 
+TEST_F(DatasetTest, RefusesImageTokensInTexts) {
+  const std::string head = R"({"id": "b", "image": null, "answer": 0, "type": "mcq", )";
+  for (const auto& [what, keys] :
+       {std::pair{"question", R"("question": "a <image>", "choices": ["x", "y"]})"},
+        {"hint", R"("question": "q", "hint": "<image>", "choices": ["x", "y"]})"},
+        {"choice", R"("question": "q", "choices": ["x", "y <image>"]})"}}) {
+    EXPECT_THAT(
+        error(kGood + head + keys, ErrorKind::kCorrupt),
+        HasSubstr(std::string("data.jsonl:2: the ") + what + " contains the image token <image>"));
+  }
+}
+
+TEST_F(DatasetTest, ChoicesMayRepeat) {
+  const Dataset data = load(
+      R"({"id": "a", "image": null, "question": "q", "type": "mcq", "choices": ["4", "4"], "answer": 1})");
+  EXPECT_EQ(make_options(data)[0].right, "B");
+  EXPECT_TRUE(is_correct(data, data.items[0], "B"));
+  EXPECT_FALSE(is_correct(data, data.items[0], "A"));
+}
+
 TEST_F(DatasetTest, MetaIsOptionalAndChecked) {
   write_file(folder_.path() / "meta.json",
              R"({"name": "n", "split": "test", "protocol": "sqa-lmms"})");
@@ -120,6 +140,7 @@ Item multiple_choice() {
   item.question = "Which {hint}?";
   item.choices = {"a cat", "a dog"};
   item.answer = "a dog";
+  item.right_choice = 1;
   return item;
 }
 

@@ -4,15 +4,18 @@
 #include <qvlm/error.h>
 #include <qvlm/evaluate.h>
 
+#include <cstring>
+
 #include "base/parallel.h"
 #include "eval/logits_file.h"
 #include "eval/protocol.h"
-#include "eval/tiny_model.h"
 #include "support/temporary_folder.h"
+#include "support/tiny_model.h"
 
 namespace qvlm {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 class EvaluateTest : public ::testing::Test {
@@ -125,6 +128,48 @@ TEST_F(EvaluateTest, ReportsProgressAndCost) {
 TEST_F(EvaluateTest, StopsWhenProgressThrows) {
   struct Enough {};
   EXPECT_THROW(evaluate(model(), data(), {}, [](const Progress&) { throw Enough(); }), Enough);
+}
+
+TEST_F(EvaluateTest, RefusesDamagedLogits) {
+  edit_weights(model() / "model.safetensors", [](auto& tensors) {
+    // Finite, but every logit overflows, half of them upwards.
+    EditedTensor& head = find_tensor(tensors, "lm_head.weight");
+    for (std::size_t at = 0; at < head.bytes.size(); at += sizeof(float)) {
+      const float value = at / sizeof(float) / 32 % 2 == 0 ? 3e38F : -3e38F;  // hidden size 32
+      std::memcpy(head.bytes.data() + at, &value, sizeof(value));
+    }
+  });
+  EXPECT_THAT(error_of(ErrorKind::kCorrupt, [&] { run("l.safetensors"); }),
+              AllOf(HasSubstr("item '"), HasSubstr("damaged")));
+  EXPECT_FALSE(std::filesystem::exists(folder_.path() / "l.safetensors"));
+}
+
+TEST_F(EvaluateTest, AnswersEndAtTheLastPosition) {
+  EvaluateOptions options;
+  options.max_new_tokens = 1000;  // the model has 256 positions
+  const Report report = evaluate(model(), data(), options);
+  EXPECT_EQ(report.items.size(), 7U);
+  EXPECT_EQ(report.max_new_tokens, 1000);
+}
+
+TEST_F(EvaluateTest, ReferenceIsCheckedBeforeTheModel) {
+  Report reference = run("l.safetensors");
+  EvaluateOptions options;
+  options.reference = &reference;
+  const auto refused = [&](const std::filesystem::path& folder) {
+    return error_of(ErrorKind::kInvalidArgument, [&] { evaluate(folder, data(), options); });
+  };
+  options.logits_file = folder_.path() / "model/../l.safetensors";
+  EXPECT_THAT(refused("no such model"), HasSubstr("those of the reference"));
+  options.logits_file.clear();
+  options.max_new_tokens = 9;
+  EXPECT_THAT(refused("no such model"), HasSubstr("max_new_tokens 9"));
+  options.max_new_tokens = 8;
+  reference.protocol = "sqa-lmms";
+  EXPECT_THAT(refused("no such model"), HasSubstr("different protocols"));
+  reference.protocol = "exact";
+  reference.items[2].id = "x";
+  EXPECT_THAT(refused("no such model"), HasSubstr("did not run the same items"));
 }
 
 TEST_F(EvaluateTest, ErrorsNameTheCause) {

@@ -4,10 +4,12 @@
 #include <qvlm/evaluate.h>
 
 #include <cmath>
+#include <fstream>
+#include <iterator>
 
 #include "eval/logits_file.h"
-#include "eval/tiny_model.h"
 #include "support/temporary_folder.h"
+#include "support/tiny_model.h"
 
 namespace qvlm {
 namespace {
@@ -125,6 +127,26 @@ TEST(LogitsFile, RowsInAnyOrderAndNothingLeftOver) {
     ++files;
   EXPECT_EQ(files, 1);
   error_of(ErrorKind::kIo, [&] { LogitsWriter refused("/proc/none/l.safetensors"); });
+}
+
+TEST(LogitsFile, KeepsItsNeighbours) {
+  const TemporaryFolder folder;
+  write_file(folder.path() / "l.safetensors.rows", "precious");
+  write_logits(folder.path() / "l.safetensors", {{1, 2}});
+  std::ifstream rows(folder.path() / "l.safetensors.rows");
+  EXPECT_EQ(std::string(std::istreambuf_iterator<char>(rows), {}), "precious");
+  error_of(ErrorKind::kIo, [&] { LogitsWriter refused(folder.path()); });
+}
+
+TEST(Compare, RefusesOtherSettings) {
+  const Report reference = example();
+  Report scored = example(), longer = example();
+  scored.protocol = "sqa-lmms";
+  longer.max_new_tokens = 16;
+  EXPECT_THAT(error_of(ErrorKind::kInvalidArgument, [&] { compare(scored, reference); }),
+              HasSubstr("different protocols"));
+  EXPECT_THAT(error_of(ErrorKind::kInvalidArgument, [&] { compare(longer, reference); }),
+              HasSubstr("max_new_tokens 16"));
 }
 
 TEST(Compare, CountsFlipsAndMargins) {

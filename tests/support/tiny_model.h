@@ -3,8 +3,12 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <string_view>
+#include <vector>
+
+#include "io/safetensors.h"
 
 namespace qvlm {
 
@@ -21,5 +25,18 @@ void make_tiny_model(const std::filesystem::path& folder, const std::string& nam
 
 // Two pictures with three questions each and one question without a picture; returns data.jsonl.
 std::filesystem::path make_tiny_data(const std::filesystem::path& folder);
+
+// A tensor taken out of a file to be changed.
+struct EditedTensor {
+  TensorInfo info;
+  std::string bytes;
+};
+
+// Rewrites a weight file after `edit` has changed the list of its tensors.
+void edit_weights(const std::filesystem::path& file,
+                  const std::function<void(std::vector<EditedTensor>&)>& edit);
+
+// The tensor whose name ends so. REQUIRES: there is one.
+EditedTensor& find_tensor(std::vector<EditedTensor>& tensors, std::string_view ending);
 
 }  // namespace qvlm

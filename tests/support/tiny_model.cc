@@ -1,6 +1,8 @@
-#include "eval/tiny_model.h"
+#include "support/tiny_model.h"
 
+#include <algorithm>
 #include <fstream>
+#include <span>
 
 #include "base/json.h"
 
@@ -97,6 +99,34 @@ fs::path make_tiny_data(const fs::path& folder) {
 {"id": "6", "image": "images/a.png", "question": "is it?", "answer": "no", "category": "yes-no", "type": "yesno"}
 {"id": "7", "image": "images/b.png", "question": "what colour?", "answer": "blue", "category": "colour", "type": "vqa"}
 )");
+}
+
+void edit_weights(const fs::path& file,
+                  const std::function<void(std::vector<EditedTensor>&)>& edit) {
+  std::vector<EditedTensor> tensors;
+  {
+    const SafetensorsFile source(file);
+    for (const auto& [name, view] : source.tensors()) {
+      const auto* data = reinterpret_cast<const char*>(view.bytes.data());
+      tensors.push_back({{name, view.dtype, view.shape}, std::string(data, view.bytes.size())});
+    }
+  }
+  edit(tensors);
+  std::vector<TensorInfo> infos;
+  for (const EditedTensor& tensor : tensors)
+    infos.push_back(tensor.info);
+  SafetensorsWriter writer(file, infos, {{"format", "pt"}});
+  for (const EditedTensor& tensor : tensors) {
+    writer.write(tensor.info.name,
+                 std::as_bytes(std::span(tensor.bytes.data(), tensor.bytes.size())));
+  }
+  writer.commit();
+}
+
+EditedTensor& find_tensor(std::vector<EditedTensor>& tensors, std::string_view ending) {
+  return *std::find_if(tensors.begin(), tensors.end(), [&](const EditedTensor& tensor) {
+    return tensor.info.name.ends_with(ending);
+  });
 }
 
 }  // namespace qvlm

@@ -1,0 +1,15 @@
+// Words and values that reports and the command line write into JSON alike.
+#pragma once
+
+#include <qvlm/evaluate.h>
+
+#include "base/json.h"
+
+namespace qvlm {
+
+// "packed", "simulated", "float".
+const char* execution_name(Execution execution);
+
+Json to_json(const Share& share);
+
+}  // namespace qvlm
