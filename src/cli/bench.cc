@@ -11,10 +11,11 @@
 #include "base/random.h"
 #include "cli/commands.h"
 #include "cli/format.h"
-#include "cli/interrupt.h"
+#include "cli/progress.h"
 #include "cli/table.h"
 #include "eval/metrics.h"
 #include "eval/process_memory.h"
+#include "eval/report_json.h"
 #include "runtime/engine.h"
 
 namespace qvlm::cli {
@@ -51,12 +52,12 @@ struct Timings {
   std::vector<double> image, prefill, decode;
 };
 
-Timings measure(const Engine& engine, const BenchCommand& command) {
+Timings measure(const Engine& engine, const BenchCommand& command, ProgressLine& line) {
   const Image image = make_image(engine.model().config().vision.image_size);
   const std::vector<std::int32_t> ids = make_prompt(engine, command.prompt_tokens);
   Timings timings;
   for (int repeat = -1; repeat < command.repeats; ++repeat) {
-    throw_if_interrupted();
+    line.update({repeat + 1, command.repeats + 1, "runs"});
     at::Tensor features;
     const double image_seconds = seconds_of([&] { features = engine.encode_image(image); });
     Sequence sequence(engine, command.prompt_tokens + command.new_tokens);
@@ -78,12 +79,12 @@ struct BenchResult {
   std::int64_t checkpoint_bytes = 0, peak_memory = 0;
 };
 
-BenchResult bench(const BenchCommand& command) {
+BenchResult bench(const BenchCommand& command, ProgressLine& line) {
   BenchResult result;
   std::optional<Engine> engine;
   result.load_seconds =
       seconds_of([&] { engine.emplace(Engine::load(command.model, command.execution)); });
-  const Timings timings = measure(*engine, command);
+  const Timings timings = measure(*engine, command, line);
   result.image_seconds = median(timings.image);
   result.prefill_rate = static_cast<double>(command.prompt_tokens) / median(timings.prefill);
   result.decode_rate = static_cast<double>(command.new_tokens) / median(timings.decode);
@@ -95,6 +96,7 @@ BenchResult bench(const BenchCommand& command) {
 Json to_json(const BenchCommand& command, const BenchResult& result) {
   Json json = Json::object();
   json.set("model", command.model);
+  json.set("execution", execution_name(command.execution));
   json.set("threads", thread_count());
   json.set("cpu_level", kernels::cpu_level_name(kernels::cpu_level()));
   json.set("prompt_tokens", command.prompt_tokens);
@@ -112,7 +114,11 @@ Json to_json(const BenchCommand& command, const BenchResult& result) {
 }  // namespace
 
 void run(const BenchCommand& command, const CommonOptions& common) {
-  const BenchResult result = bench(command);
+  BenchResult result;
+  {
+    ProgressLine line(common.quiet);
+    result = bench(command, line);
+  }
   if (common.json) {
     std::cout << to_json(command, result).dump(2) << "\n";
     return;

@@ -52,6 +52,10 @@ struct ReportCommand {
   bool markdown = false;
 };
 
+struct VerifyCommand {
+  std::string folder;
+};
+
 struct BenchCommand {
   std::string model;
   std::int64_t prompt_tokens = 128;
@@ -65,6 +69,7 @@ using Command = std::variant<InspectCommand,
                              GenerateCommand,
                              EvaluateCommand,
                              ReportCommand,
+                             VerifyCommand,
                              BenchCommand>;
 
 void run(const InspectCommand& command, const CommonOptions& common);
@@ -72,6 +77,7 @@ void run(const QuantizeCommand& command, const CommonOptions& common);
 void run(const GenerateCommand& command, const CommonOptions& common);
 void run(const EvaluateCommand& command, const CommonOptions& common);
 void run(const ReportCommand& command, const CommonOptions& common);
+void run(const VerifyCommand& command, const CommonOptions& common);
 void run(const BenchCommand& command, const CommonOptions& common);
 
 }  // namespace qvlm::cli

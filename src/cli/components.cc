@@ -77,4 +77,13 @@ std::string describe_dtypes(const Checkpoint& checkpoint) {
   return text;
 }
 
+void LinearGroups::add(std::size_t place, std::string_view linear, const std::string& scheme) {
+  const std::string component = component_of(linear);
+  auto group = std::find_if(groups_.begin(), groups_.end(), [&](const LinearGroup& candidate) {
+    return candidate.component == component && candidate.scheme == scheme;
+  });
+  if (group == groups_.end()) group = groups_.insert(group, {component, scheme, {}});
+  group->members.push_back(place);
+}
+
 }  // namespace qvlm::cli

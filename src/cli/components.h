@@ -29,4 +29,20 @@ std::vector<ComponentSize> measure_components(const Checkpoint& checkpoint,
 // dtype names of the tensors, the one with most bytes first: "I32 + BF16".
 std::string describe_dtypes(const Checkpoint& checkpoint);
 
+// Linears of one component that share a scheme.
+struct LinearGroup {
+  std::string component, scheme;
+  std::vector<std::size_t> members;  // places in the list that was grouped
+};
+
+// Groups in the order in which their first members were added.
+class LinearGroups {
+ public:
+  void add(std::size_t place, std::string_view linear, const std::string& scheme);
+  const std::vector<LinearGroup>& list() const { return groups_; }
+
+ private:
+  std::vector<LinearGroup> groups_;
+};
+
 }  // namespace qvlm::cli

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "cli/commands.h"
 #include "cli/format.h"
+#include "cli/output_place.h"
 #include "cli/progress.h"
 #include "cli/report_table.h"
 
@@ -70,12 +71,14 @@ void print_report(const EvaluateCommand& command, const ComparedReport& compared
 
 void run(const EvaluateCommand& command, const CommonOptions& common) {
   const std::optional<Report> reference = load_reference(command);
+  check_output(command.report);
   const LogitsPlace logits(command);
   EvaluateOptions options;
   options.execution = command.execution;
   options.items = command.items;
   options.max_new_tokens = command.max_new_tokens;
   options.logits_file = logits.file();
+  options.reference = reference ? &*reference : nullptr;
   ComparedReport compared;
   {
     ProgressLine line(common.quiet);

@@ -8,6 +8,8 @@
 #include "base/json.h"
 #include "cli/commands.h"
 #include "cli/interrupt.h"
+#include "cli/output_place.h"
+#include "eval/report_json.h"
 #include "runtime/engine.h"
 #include "tensor/file_tensor.h"
 
@@ -46,13 +48,15 @@ void save_logits(const GenerateCommand& command, const std::vector<Image>& image
   writer.commit();
 }
 
-Json to_json(const Reply& reply, double load_seconds) {
+Json to_json(const GenerateCommand& command, const Reply& reply, double load_seconds) {
   Json json = Json::object(), ids = Json::array(), seconds = Json::object();
   for (const std::int32_t id : reply.ids)
     ids.append(id);
   seconds.set("load", load_seconds);
   seconds.set("prefill", reply.prefill_seconds);
   seconds.set("decode", reply.decode_seconds);
+  json.set("model", command.model);
+  json.set("execution", execution_name(command.execution));
   json.set("text", reply.text);
   json.set("ids", ids);
   json.set("prompt_tokens", reply.prompt_tokens);
@@ -65,6 +69,7 @@ Json to_json(const Reply& reply, double load_seconds) {
 }  // namespace
 
 void run(const GenerateCommand& command, const CommonOptions& common) {
+  check_output(command.save_logits);
   Question question;
   question.text = command.prompt;
   for (const std::string& file : command.images)
@@ -80,7 +85,7 @@ void run(const GenerateCommand& command, const CommonOptions& common) {
         return !is_interrupted();
       });
   if (common.json) {
-    std::cout << to_json(reply, load_time.count()).dump(2);
+    std::cout << to_json(command, reply, load_time.count()).dump(2);
   }
   std::cout << "\n";
   throw_if_interrupted();

@@ -16,8 +16,7 @@
 namespace qvlm::cli {
 namespace {
 
-// Linears of one component that share a scheme.
-struct LinearGroup {
+struct GroupSummary {
   std::string component, scheme;
   std::string_view arithmetic;
   std::int64_t linears = 0, parameters = 0;
@@ -27,28 +26,31 @@ struct Inspection {
   Checkpoint checkpoint;
   ModelConfig config;
   std::vector<ComponentSize> components;
-  std::vector<LinearGroup> groups;
+  std::vector<GroupSummary> groups;
 };
 
-std::vector<LinearGroup> group_linears(const Checkpoint& checkpoint,
-                                       const std::vector<LinearShape>& linears) {
+std::vector<GroupSummary> summarize_linears(const Checkpoint& checkpoint,
+                                            const std::vector<LinearShape>& linears) {
   const std::optional<QuantizationConfig> quantization = QuantizationConfig::load(checkpoint);
-  std::vector<LinearGroup> groups;
-  std::map<std::pair<std::string, std::string>, std::size_t> places;
-  for (const LinearShape& linear : linears) {
-    const std::optional<LinearScheme> scheme =
-        quantization ? quantization->find(linear.name) : std::nullopt;
-    const std::string component = component_of(linear.name);
-    const std::string text = scheme ? describe(*scheme) : "float";
-    const auto [place, is_new] = places.try_emplace({component, text}, groups.size());
-    if (is_new) {
-      groups.push_back(
-          {component, text, arithmetic_name(arithmetic_of(scheme, Execution::kPacked)), 0, 0});
-    }
-    groups[place->second].linears += 1;
-    groups[place->second].parameters += linear.out * linear.in;
+  const auto scheme_of = [&](const LinearShape& linear) {
+    return quantization ? quantization->find(linear.name) : std::nullopt;
+  };
+  LinearGroups groups;
+  for (std::size_t i = 0; i < linears.size(); ++i) {
+    const std::optional<LinearScheme> scheme = scheme_of(linears[i]);
+    groups.add(i, linears[i].name, scheme ? describe(*scheme) : "float");
   }
-  return groups;
+  std::vector<GroupSummary> summaries;
+  for (const LinearGroup& group : groups.list()) {
+    const auto scheme = scheme_of(linears[group.members.front()]);
+    GroupSummary summary{group.component, group.scheme,
+                         arithmetic_name(arithmetic_of(scheme, Execution::kPacked)),
+                         static_cast<std::int64_t>(group.members.size()), 0};
+    for (const std::size_t member : group.members)
+      summary.parameters += linears[member].out * linears[member].in;
+    summaries.push_back(std::move(summary));
+  }
+  return summaries;
 }
 
 Inspection inspect(const std::string& model) {
@@ -56,7 +58,7 @@ Inspection inspect(const std::string& model) {
   result.config = load_model_config(result.checkpoint);
   const std::vector<LinearShape> linears = list_linears(result.config);
   result.components = measure_components(result.checkpoint, linears);
-  result.groups = group_linears(result.checkpoint, linears);
+  result.groups = summarize_linears(result.checkpoint, linears);
   return result;
 }
 
@@ -89,13 +91,13 @@ void print_components(const Inspection& inspection) {
             << "; 1 MB = 1 000 000 bytes\n\n";
 }
 
-void print_groups(const std::vector<LinearGroup>& groups) {
+void print_groups(const std::vector<GroupSummary>& groups) {
   Table table({{"linears of", Table::Align::kLeft},
                {"scheme", Table::Align::kLeft},
                {"count"},
                {"parameters"},
                {"matrix product", Table::Align::kLeft}});
-  for (const LinearGroup& group : groups) {
+  for (const GroupSummary& group : groups) {
     table.add_row({group.component, group.scheme, std::to_string(group.linears),
                    format_count(group.parameters), std::string(group.arithmetic)});
   }
@@ -170,7 +172,7 @@ Json to_json(const Inspection& inspection, const InspectCommand& command) {
     entry.set("bytes", component.bytes);
     components.append(entry);
   }
-  for (const LinearGroup& group : inspection.groups) {
+  for (const GroupSummary& group : inspection.groups) {
     Json entry = Json::object();
     entry.set("component", group.component);
     entry.set("scheme", group.scheme);

@@ -1,6 +1,7 @@
 #include "cli/options.h"
 
 #include <CLI/CLI.hpp>
+#include <limits>
 
 #include "base/error.h"
 
@@ -28,8 +29,37 @@ CLI::App* add_verb(CLI::App& app,
   return verb;
 }
 
+// A variable of a script that was never set arrives as an empty word.
+CLI::Validator not_empty() {
+  return {[](const std::string& text) { return text.empty() ? "expected a name, got ''" : ""; },
+          ""};
+}
+
+// A number from low to high, neither of which NaN is.
+CLI::Validator number_between(double low, double high, const std::string& expected) {
+  return {[=](const std::string& text) {
+            double value = 0.0;
+            const bool fits =
+                CLI::detail::lexical_cast(text, value) && value >= low && value <= high;
+            return fits ? std::string() : "expected " + expected + ", got " + text;
+          },
+          ""};
+}
+
+// Digits only: CLI11 reads "-1" as the largest unsigned number.
+CLI::Validator whole_number() {
+  return {[](const std::string& text) {
+            const bool digits = text.find_first_not_of("0123456789") == std::string::npos;
+            return digits ? "" : "expected a whole number from 0, got " + text;
+          },
+          ""};
+}
+
 void add_model(CLI::App* verb, std::string& model) {
-  verb->add_option("MODEL", model, "model folder in Hugging Face form")->required()->type_name("");
+  verb->add_option("MODEL", model, "model folder in Hugging Face form")
+      ->required()
+      ->check(not_empty())
+      ->type_name("");
 }
 
 void add_execution(CLI::App* verb, Execution& execution) {
@@ -75,6 +105,7 @@ class Parser {
   void add_generate();
   void add_evaluate();
   void add_report();
+  void add_verify();
   void add_bench();
 
   CLI::App app_{"Quantizes vision-language models, runs them, and measures what that costs.",
@@ -85,6 +116,7 @@ class Parser {
   GenerateCommand generate_;
   EvaluateCommand evaluate_;
   ReportCommand report_;
+  VerifyCommand verify_;
   BenchCommand bench_;
   std::optional<Command> chosen_;
 };
@@ -103,6 +135,7 @@ Parser::Parser() {
   add_generate();
   add_evaluate();
   add_report();
+  add_verify();
   add_bench();
 }
 
@@ -131,7 +164,7 @@ void Parser::add_quantize() {
       "Quantizes a model by a recipe and writes it as a compressed-tensors folder.",
       "qvlm quantize models/reference-llava reference-w4a8 --recipe configs/recipes/w4a8.yaml");
   add_model(verb, quantize_.model);
-  verb->add_option("OUT", quantize_.out, "folder to write; must not exist")
+  verb->add_option("OUT", quantize_.out, "folder to write; must not exist, or be empty")
       ->required()
       ->type_name("");
   add_file(verb, "--recipe", quantize_.recipe, "recipe: which linear gets which scheme (YAML)")
@@ -153,13 +186,19 @@ void Parser::add_generate() {
   verb->add_option("--prompt", generate_.prompt, "the question")->required()->type_name("TEXT");
   add_count(verb, "--max-new-tokens", options.max_new_tokens, "most tokens to generate");
   verb->add_option("--temperature", options.temperature, "0: always the likeliest token; default 0")
+      ->check(number_between(0.0, 1e6, "a number from 0"))
       ->type_name("T");
   verb->add_option("--top-k", options.top_k, "sample among the K likeliest tokens; default: all")
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 30, "1 or more"))
       ->type_name("K");
   verb->add_option("--top-p", options.top_p,
                    "sample among the likeliest tokens of total probability P; default 1")
+      ->check(
+          number_between(std::numeric_limits<double>::min(), 1.0, "a number above 0, at most 1"))
       ->type_name("P");
-  verb->add_option("--seed", options.seed, "same seed, same text; default 0")->type_name("N");
+  verb->add_option("--seed", options.seed, "same seed, same text; default 0")
+      ->check(whole_number())
+      ->type_name("N");
   verb->add_option("--stop", options.stop, "end before this text; may be given several times")
       ->type_name("TEXT")
       ->allow_extra_args(false);
@@ -197,6 +236,17 @@ void Parser::add_report() {
   verb->add_flag("--markdown", report_.markdown, "print the table as Markdown");
 }
 
+void Parser::add_verify() {
+  CLI::App* verb = add_verb(
+      app_, chosen_, verify_, "verify",
+      "Compares a folder that qvlm wrote with the checksums in its qvlm.json; damage exits with 3.",
+      "qvlm verify reference-w4a8");
+  verb->add_option("FOLDER", verify_.folder, "folder that `qvlm quantize` wrote")
+      ->required()
+      ->check(not_empty())
+      ->type_name("");
+}
+
 void Parser::add_bench() {
   CLI::App* verb =
       add_verb(app_, chosen_, bench_, "bench",
@@ -223,8 +273,9 @@ std::optional<CommandLine> Parser::parse(int argc, const char* const* argv) {
     const std::string verb = verbs.empty() ? "" : " " + verbs.front()->get_name();
     fail(ErrorKind::kInvalidArgument, error.what(), "; see qvlm", verb, " --help");
   }
-  require(chosen_.has_value(), ErrorKind::kInvalidArgument,
-          "expected inspect, quantize, generate, evaluate, report or bench; see qvlm --help");
+  require(
+      chosen_.has_value(), ErrorKind::kInvalidArgument,
+      "expected inspect, quantize, generate, evaluate, report, verify or bench; see qvlm --help");
   return CommandLine{common_, *chosen_};
 }
 

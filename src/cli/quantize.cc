@@ -10,6 +10,7 @@
 #include "cli/commands.h"
 #include "cli/components.h"
 #include "cli/format.h"
+#include "cli/output_place.h"
 #include "cli/progress.h"
 #include "cli/table.h"
 
@@ -44,26 +45,11 @@ std::map<std::string, std::int64_t> bytes_by_component(const std::string& model)
   return bytes;
 }
 
-// Linears of one component that share a scheme.
-struct Row {
-  std::string component, scheme;
-  std::int64_t linears = 0;
-  double error_sum = 0.0, worst_error = 0.0;
-};
-
-std::vector<Row> group_linears(const std::vector<LinearReport>& linears) {
-  std::vector<Row> rows;
-  for (const LinearReport& linear : linears) {
-    const std::string component = component_of(linear.name);
-    auto row = std::find_if(rows.begin(), rows.end(), [&](const Row& candidate) {
-      return candidate.component == component && candidate.scheme == linear.scheme;
-    });
-    if (row == rows.end()) row = rows.insert(rows.end(), {component, linear.scheme, 0, 0.0, 0.0});
-    row->linears += 1;
-    row->error_sum += linear.relative_error;
-    row->worst_error = std::max(row->worst_error, linear.relative_error);
-  }
-  return rows;
+std::vector<LinearGroup> group_linears(const std::vector<LinearReport>& linears) {
+  LinearGroups groups;
+  for (std::size_t i = 0; i < linears.size(); ++i)
+    groups.add(i, linears[i].name, linears[i].scheme);
+  return groups.list();
 }
 
 void print_table(const QuantizeCommand& command, const QuantizeReport& report) {
@@ -76,17 +62,22 @@ void print_table(const QuantizeCommand& command, const QuantizeReport& report) {
                {"after"}});
   const auto before = bytes_by_component(command.model), after = bytes_by_component(command.out);
   std::string last;
-  for (const Row& row : group_linears(report.linears)) {
+  for (const LinearGroup& row : group_linears(report.linears)) {
+    double error_sum = 0.0, worst_error = 0.0;
+    for (const std::size_t member : row.members) {
+      error_sum += report.linears[member].relative_error;
+      worst_error = std::max(worst_error, report.linears[member].relative_error);
+    }
     const bool is_float = row.scheme == "float";
     const bool first = row.component != last;  // sizes belong to the component, not to the scheme
     const auto size = [&](const auto& sizes) {
       const auto found = sizes.find(row.component);
       return !first ? "" : found == sizes.end() ? "-" : format_bytes(found->second);
     };
-    const double count = static_cast<double>(row.linears);
-    table.add_row({row.component, std::to_string(row.linears), row.scheme,
-                   is_float ? "-" : format_small(row.error_sum / count),
-                   is_float ? "-" : format_small(row.worst_error), size(before), size(after)});
+    const double count = static_cast<double>(row.members.size());
+    table.add_row({row.component, std::to_string(row.members.size()), row.scheme,
+                   is_float ? "-" : format_small(error_sum / count),
+                   is_float ? "-" : format_small(worst_error), size(before), size(after)});
     last = row.component;
   }
   table.add_rule();
@@ -101,9 +92,7 @@ void print_table(const QuantizeCommand& command, const QuantizeReport& report) {
 
 void run(const QuantizeCommand& command, const CommonOptions& common) {
   const Recipe recipe = Recipe::load(command.recipe);
-  std::optional<AtomicFile>
-      report_file;  // opened first: a place that cannot be written fails before the work
-  if (!command.report.empty()) report_file.emplace(command.report);
+  check_output(command.report);
   QuantizeReport report;
   {
     ProgressLine line(common.quiet);
@@ -111,10 +100,7 @@ void run(const QuantizeCommand& command, const CommonOptions& common) {
                       [&line](const Progress& progress) { line.update(progress); });
   }
   const Json json = to_json(command, recipe, report);
-  if (report_file) {
-    report_file->write(json.dump(1) + "\n");
-    report_file->commit();
-  }
+  if (!command.report.empty()) write_text_file(command.report, json.dump(1) + "\n");
   if (common.json) {
     std::cout << json.dump(2) << "\n";
   } else {

@@ -7,17 +7,16 @@
 
 #include <algorithm>
 #include <cstring>
-#include <functional>
 #include <limits>
 #include <set>
 
 #include "base/json.h"
 #include "base/mapped_file.h"
 #include "cli/process.h"
-#include "eval/tiny_model.h"
 #include "io/safetensors.h"
 #include "support/broken_files.h"
 #include "support/temporary_folder.h"
+#include "support/tiny_model.h"
 
 namespace qvlm {
 namespace {
@@ -38,41 +37,6 @@ std::set<std::string> entries(const fs::path& folder) {
   for (const auto& entry : fs::directory_iterator(folder))
     names.insert(entry.path().filename().string());
   return names;
-}
-
-// A tensor taken out of a file to be changed.
-struct EditedTensor {
-  TensorInfo info;
-  std::string bytes;
-};
-
-// Rewrites a model's weights after `edit` has changed the list of its tensors.
-void edit_weights(const fs::path& file,
-                  const std::function<void(std::vector<EditedTensor>&)>& edit) {
-  std::vector<EditedTensor> tensors;
-  {
-    const SafetensorsFile source(file);
-    for (const auto& [name, view] : source.tensors()) {
-      const auto* data = reinterpret_cast<const char*>(view.bytes.data());
-      tensors.push_back({{name, view.dtype, view.shape}, std::string(data, view.bytes.size())});
-    }
-  }
-  edit(tensors);
-  std::vector<TensorInfo> infos;
-  for (const EditedTensor& tensor : tensors)
-    infos.push_back(tensor.info);
-  SafetensorsWriter writer(file, infos, {{"format", "pt"}});
-  for (const EditedTensor& tensor : tensors) {
-    writer.write(tensor.info.name,
-                 std::as_bytes(std::span(tensor.bytes.data(), tensor.bytes.size())));
-  }
-  writer.commit();
-}
-
-EditedTensor& find(std::vector<EditedTensor>& tensors, std::string_view ending) {
-  return *std::find_if(tensors.begin(), tensors.end(), [&](const EditedTensor& tensor) {
-    return tensor.info.name.ends_with(ending);
-  });
 }
 
 class CliTest : public ::testing::Test {
@@ -163,6 +127,10 @@ TEST_F(CliTest, EveryVerbInARow) {
   const Json speed =
       succeed_json({"bench", out, "--prompt-tokens", "40", "--new-tokens", "4", "--repeats", "1"});
   EXPECT_GT(speed.get_double("decode_tokens_per_second"), 0.0);
+  for (const Json& json : {reply, speed}) {
+    EXPECT_EQ(json.get_string("model"), out);
+    EXPECT_EQ(json.get_string("execution"), "packed");
+  }
 }
 
 TEST_F(CliTest, BrokenWeightFiles) {
@@ -196,7 +164,7 @@ TEST_F(CliTest, BrokenTensors) {
   const std::string original = read_text_file(file);
   const std::string tensor = "layers.1.mlp.up_proj.weight";
   edit_weights(file, [&](auto& tensors) {
-    EditedTensor& weight = find(tensors, tensor);
+    EditedTensor& weight = find_tensor(tensors, tensor);
     const float nan = std::numeric_limits<float>::quiet_NaN();
     std::memcpy(weight.bytes.data() + weight.bytes.size() / 2, &nan, sizeof(nan));
   });
@@ -204,11 +172,11 @@ TEST_F(CliTest, BrokenTensors) {
   EXPECT_THAT(fail(3, {"generate", path("model"), "--prompt", "x"}), HasSubstr(tensor));
 
   write_file(file, original);
-  edit_weights(file, [&](auto& tensors) { find(tensors, tensor).info.dtype = DType::kI32; });
+  edit_weights(file, [&](auto& tensors) { find_tensor(tensors, tensor).info.dtype = DType::kI32; });
   EXPECT_THAT(fail_to_quantize(3), AllOf(HasSubstr(tensor), HasSubstr("I32")));
 
   write_file(file, original);
-  edit_weights(file, [&](auto& tensors) { find(tensors, tensor).info.name += "_gone"; });
+  edit_weights(file, [&](auto& tensors) { find_tensor(tensors, tensor).info.name += "_gone"; });
   EXPECT_THAT(fail(3, {"generate", path("model"), "--prompt", "x"}),
               AllOf(HasSubstr(tensor), HasSubstr("missing")));
 }
@@ -282,6 +250,83 @@ TEST_F(CliTest, FullDisk) {
   ::umount2(disk.c_str(), MNT_DETACH);
 }
 
+TEST_F(CliTest, OutputPlacesAreCheckedBeforeTheRun) {
+  make_tiny_data(path("data"));
+  fs::create_directory(path("folder"));
+  EXPECT_THAT(
+      fail(3, {"evaluate", path("model"), "--data", path("data"), "--report", path("folder")}),
+      HasSubstr("it is a folder"));
+  EXPECT_THAT(fail(3, {"quantize", path("model"), path("out"), "--recipe", path("w8.yaml"),
+                       "--report", path("folder")}),
+              HasSubstr("it is a folder"));
+}
+
+TEST_F(CliTest, ReferenceMustFitAndIsKept) {
+  make_tiny_data(path("data"));
+  const std::vector<std::string> base = {"evaluate", path("model"), "--data", path("data")};
+  const auto with = [&base](std::vector<std::string> more) {
+    more.insert(more.begin(), base.begin(), base.end());
+    return more;
+  };
+  succeed(with({"--report", path("float.json")}));
+  const std::string logits = read_text_file(path("float.logits.safetensors"));
+  EXPECT_THAT(fail(2, with({"--reference", path("float.json"), "--items", "3", "--report",
+                            path("r.json")})),
+              HasSubstr("did not run the same items"));
+  EXPECT_THAT(fail(2, with({"--reference", path("float.json"), "--max-new-tokens", "3"})),
+              HasSubstr("max_new_tokens 3"));
+  EXPECT_THAT(fail(2, with({"--reference", path("float.json"), "--report", path("float.txt")})),
+              HasSubstr("would replace those of the reference"));
+  EXPECT_EQ(read_text_file(path("float.logits.safetensors")), logits);
+}
+
+TEST_F(CliTest, VerifyFindsDamage) {
+  const std::string out = path("out");
+  succeed({"quantize", path("model"), out, "--recipe", path("w8.yaml")});
+  const Json counts = succeed_json({"verify", out});
+  EXPECT_GT(counts.get_int("tensors"), 10);
+  EXPECT_GT(counts.get_int("files"), 3);
+  EXPECT_THAT(succeed({"verify", out}), HasSubstr("as they were written"));
+  EXPECT_THAT(fail(3, {"verify", path("model")}), HasSubstr("qvlm.json"));
+  edit_weights(out + "/model.safetensors",
+               [](auto& tensors) { find_tensor(tensors, "up_proj.weight").bytes[5] ^= 1; });
+  EXPECT_THAT(fail(3, {"verify", out}), HasSubstr("up_proj.weight"));
+}
+
+TEST_F(CliTest, InterruptedEvaluationEndsAtOnce) {
+  // Without the signal this runs for minutes; the first progress line comes after two seconds.
+  constexpr int kItems = 50000;
+  std::string lines;
+  for (int i = 0; i < kItems; ++i) {
+    lines += R"({"id": ")" + std::to_string(i) +
+             R"(", "image": null, "question": "what is it?", "answer": "red", "type": "open"})"
+             "\n";
+  }
+  write_file(path("data/data.jsonl"), lines);
+  const std::set<std::string> before = entries(folder_.path());
+  const auto running = [](const std::string& err) { return err.find("questions") != err.npos; };
+  const InterruptedProcess result =
+      interrupt_qvlm({"evaluate", path("model"), "--data", path("data"), "--max-new-tokens", "100",
+                      "--report", path("r.json")},
+                     running);
+  EXPECT_EQ(result.exit_code, 130) << result.err;
+  EXPECT_THAT(result.err, HasSubstr("interrupted"));
+  EXPECT_LT(result.seconds_to_end, 5.0);
+  EXPECT_EQ(entries(folder_.path()), before);
+}
+
+TEST_F(CliTest, InterruptedQuantizationLeavesNothing) {
+  // The bundled model is large enough that its output can be seen in the making.
+  const std::string model = std::string(QVLM_SOURCE_DIR) + "/models/reference-llava";
+  const std::set<std::string> before = entries(folder_.path());
+  const auto running = [&](const std::string&) { return entries(folder_.path()) != before; };
+  const InterruptedProcess result =
+      interrupt_qvlm({"quantize", model, path("out"), "--recipe", path("w8.yaml")}, running);
+  EXPECT_EQ(result.exit_code, 130) << result.err;
+  EXPECT_LT(result.seconds_to_end, 5.0);
+  EXPECT_EQ(entries(folder_.path()), before);
+}
+
 TEST_F(CliTest, BadData) {
   make_tiny_data(path("data"));
   fs::remove(path("data/images/b.png"));
@@ -294,6 +339,7 @@ TEST_F(CliTest, Usage) {
   EXPECT_THAT(fail(2, {"quantize", path("model"), path("out")}),
               AllOf(HasSubstr("--recipe"), HasSubstr("--help")));
   EXPECT_THAT(fail(2, {"levitate"}), HasSubstr("levitate"));
+  EXPECT_THAT(fail(2, {"inspect", ""}), HasSubstr("MODEL"));
   EXPECT_THAT(succeed({"--version"}), StartsWith("qvlm "));
 }
 

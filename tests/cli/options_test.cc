@@ -7,6 +7,7 @@
 namespace qvlm::cli {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
@@ -67,10 +68,29 @@ TEST(Options, MistakesAreNamed) {
   EXPECT_THAT(usage_error({"bench", "m", "--execution", "fast"}), HasSubstr("fast"));
   EXPECT_THAT(usage_error({"inspect", "m", "--colour"}), HasSubstr("--colour"));
   EXPECT_THAT(usage_error({}), HasSubstr("qvlm --help"));
+  EXPECT_THAT(usage_error({"inspect", ""}), HasSubstr("MODEL"));
+}
+
+TEST(Options, SamplingIsChecked) {
+  for (const auto& [option, value] : {std::pair{"--seed", "-1"},
+                                      {"--seed", "1.5"},
+                                      {"--temperature", "-0.1"},
+                                      {"--temperature", "nan"},
+                                      {"--top-k", "-2"},
+                                      {"--top-p", "0"},
+                                      {"--top-p", "1.01"},
+                                      {"--top-p", "nan"}}) {
+    EXPECT_THAT(usage_error({"generate", "m", "--prompt", "x", option, value}),
+                AllOf(HasSubstr(option), HasSubstr(value)));
+  }
+  const auto line = parse({"generate", "m", "--prompt", "x", "--seed", "18446744073709551615",
+                           "--temperature", "0", "--top-p", "1"});
+  EXPECT_EQ(std::get<GenerateCommand>(line->command).options.seed, 18446744073709551615U);
 }
 
 TEST(Options, EveryVerbExplainsItself) {
-  for (const char* verb : {"inspect", "quantize", "generate", "evaluate", "report", "bench"}) {
+  for (const char* verb :
+       {"inspect", "quantize", "generate", "evaluate", "report", "verify", "bench"}) {
     ::testing::internal::CaptureStdout();
     EXPECT_FALSE(parse({verb, "--help"}));
     const std::string help = ::testing::internal::GetCapturedStdout();

@@ -4,9 +4,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <chrono>
+#include <csignal>
 #include <cstdlib>
 #include <filesystem>
 #include <stdexcept>
+#include <thread>
 
 #include "base/mapped_file.h"
 #include "support/temporary_folder.h"
@@ -28,12 +31,11 @@ namespace {
   ::_exit(126);
 }
 
-}  // namespace
-
-ProcessResult run_qvlm(const std::vector<std::string>& arguments,
-                       const std::map<std::string, std::string>& environment) {
-  const TemporaryFolder folder;
-  const std::string out = folder.path() / "out", err = folder.path() / "err";
+// Starts the executable; returns its process id.
+pid_t start(const std::vector<std::string>& arguments,
+            const std::map<std::string, std::string>& environment,
+            const std::string& out,
+            const std::string& err) {
   std::vector<std::string> words = {"qvlm"};
   words.insert(words.end(), arguments.begin(), arguments.end());
   std::vector<char*> pointers;
@@ -47,10 +49,47 @@ ProcessResult run_qvlm(const std::vector<std::string>& arguments,
       ::setenv(name.c_str(), value.c_str(), 1);
     execute(pointers, out, err);
   }
+  return child;
+}
+
+int exit_code(int status) {
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+}  // namespace
+
+ProcessResult run_qvlm(const std::vector<std::string>& arguments,
+                       const std::map<std::string, std::string>& environment) {
+  const TemporaryFolder folder;
+  const std::string out = folder.path() / "out", err = folder.path() / "err";
+  const pid_t child = start(arguments, environment, out, err);
   int status = 0;
   if (::waitpid(child, &status, 0) != child) throw std::runtime_error("waitpid failed");
-  const int code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-  return {code, read_text_file(out), read_text_file(err)};
+  return {exit_code(status), read_text_file(out), read_text_file(err)};
+}
+
+InterruptedProcess interrupt_qvlm(const std::vector<std::string>& arguments,
+                                  const std::function<bool(const std::string&)>& running) {
+  using Clock = std::chrono::steady_clock;
+  const TemporaryFolder folder;
+  const std::string out = folder.path() / "out", err = folder.path() / "err";
+  const pid_t child = start(arguments, {}, out, err);
+  const auto errors = [&err] {
+    return std::filesystem::exists(err) ? read_text_file(err) : std::string();
+  };
+  int status = 0;
+  bool ended = false;
+  while (!ended && !running(errors())) {
+    ended = ::waitpid(child, &status, WNOHANG) == child;  // too early: the exit code tells
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  const Clock::time_point signal_time = Clock::now();
+  if (!ended) {
+    ::kill(child, SIGINT);
+    if (::waitpid(child, &status, 0) != child) throw std::runtime_error("waitpid failed");
+  }
+  const std::chrono::duration<double> left = Clock::now() - signal_time;
+  return {exit_code(status), errors(), left.count()};
 }
 
 }  // namespace qvlm

@@ -1,6 +1,7 @@
 // Running the qvlm executable as its users do.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -15,5 +16,16 @@ struct ProcessResult {
 // Runs the executable with these arguments and, added to ours, this environment.
 ProcessResult run_qvlm(const std::vector<std::string>& arguments,
                        const std::map<std::string, std::string>& environment = {});
+
+struct InterruptedProcess {
+  int exit_code = -1;
+  std::string err;
+  double seconds_to_end = 0.0;  // from the signal
+};
+
+// Runs the executable, sends SIGINT as soon as running(stderr so far) is true, and waits for its
+// end.
+InterruptedProcess interrupt_qvlm(const std::vector<std::string>& arguments,
+                                  const std::function<bool(const std::string&)>& running);
 
 }  // namespace qvlm
