@@ -42,6 +42,7 @@ MIXTURES = (
     {"easy-vqa": 0.5, "singles": 0.5},
     {"easy-vqa": 0.5, "singles": 0.3, "scenes": 0.2},
     {"easy-vqa": 0.54, "singles": 0.20, "scenes": 0.14, "fashion": 0.10, "nlvr": 0.02},
+    {"easy-vqa": 0.35, "singles": 0.10, "scenes": 0.35, "fashion": 0.17, "nlvr": 0.03},
 )
 VISION_STREAM = 1 << 20
 VISION_EVERY = 8
@@ -57,16 +58,14 @@ def parse_arguments():
     parser.add_argument("--work", type=Path, default=ROOT / "build/train-reference")
     parser.add_argument("--steps", type=int, default=20000, help="most optimiser steps")
     parser.add_argument("--minutes", type=float, default=60, help="most minutes of training")
-    parser.add_argument(
-        "--vision-steps", type=int, default=500, help="steps of the vision warm-up"
-    )
+    parser.add_argument("--vision-steps", type=int, default=500, help="steps of the vision warm-up")
     parser.add_argument(
         "--stages",
         type=int,
-        nargs=2,
-        default=(150, 500),
+        nargs=3,
+        default=(150, 500, 1700),
         metavar="STEP",
-        help="where yes-no questions join colour and shape questions, and where everything joins",
+        help="where yes-no questions join, where everything joins, where scenes grow in number",
     )
     parser.add_argument("--batch", type=int, default=16, help="pictures per process and step")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
@@ -152,7 +151,9 @@ class Trainer:
         weights = {name: weight for name, weight in MIXTURES[stage].items() if name in self.tasks}
         names, shares = list(weights), np.array(list(weights.values()))
         chosen = rng.choice(len(names), self.arguments.batch, p=shares / shares.sum())
-        return self.packer.batch([self.tasks[names[i]].sample(rng, stage) for i in chosen])
+        return self.packer.batch(
+            [self.tasks[names[i]].sample(rng, min(stage, EVERYTHING)) for i in chosen]
+        )
 
     def vision_loss(self, number):
         rng = np.random.default_rng((self.arguments.seed, VISION_STREAM, number, self.rank))

@@ -17,8 +17,8 @@ struct Image {
 
   // Reads a PNG, JPEG or WebP file, told apart by its first bytes, to the pixels that Pillow's
   // Image.open(file).convert("RGB") gives: alpha is dropped, grey and palette are expanded, 16-bit
-  // grey is clipped at 255. Throws kNotFound or kIo (no such file), kCorrupt (truncated, not an image),
-  // kUnsupported (another format).
+  // grey is clipped at 255. Throws kNotFound or kIo (no such file), kCorrupt (truncated, not an
+  // image), kUnsupported (another format).
   static Image load(const std::filesystem::path& file);
   // The same from memory; `name` appears in messages.
   static Image decode(std::span<const std::byte> bytes, std::string_view name);

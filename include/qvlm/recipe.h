@@ -6,8 +6,7 @@
 //   default:                       # every linear that no override matches
 //     weight: {bits: 4, granularity: group, group_size: 128, symmetric: true}
 //     activation: {bits: 8, granularity: token}       # left out: inputs stay float
-//   overrides:                     # regular expressions over whole names; a later match wins over
-//   an earlier one
+//   overrides:                     # regular expressions over whole names; the last match wins
 //     - match: "vision_tower\\..*|projector\\..*|lm_head"
 //       keep: float
 //

@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "base/log.h"
+#include "base/mapped_file.h"
 #include "image/preprocess.h"
 
 namespace qvlm {
@@ -34,6 +36,14 @@ void check_processor(const ProcessorConfig& processor,
           ", config.json's vision_config.image_size is ", size);
 }
 
+// Prompts are rendered as LLaVA-1.5's template does; a folder with another one deserves a word.
+void check_chat_template(const std::filesystem::path& file) {
+  if (!std::filesystem::exists(file)) return;
+  if (read_text_file(file).find("ASSISTANT:") != std::string::npos) return;
+  log_warning(join(file.string(), ": is not LLaVA-1.5's template (no 'ASSISTANT:'); prompts are ",
+                   "still rendered as 'USER: <image> ... ASSISTANT:'"));
+}
+
 }  // namespace
 
 Engine Engine::load(const std::filesystem::path& folder, Execution execution) {
@@ -44,6 +54,7 @@ Engine Engine::load(const std::filesystem::path& folder, Execution execution) {
   const ProcessorConfig processor = load_processor_config(checkpoint);
   const GenerationConfig generation = load_generation_config(checkpoint);
   check_processor(processor, config, folder);
+  check_chat_template(folder / "chat_template.jinja");
   Tokenizer tokenizer = Tokenizer::load(folder / "tokenizer.json");
   check_tokenizer(tokenizer, config, folder / "tokenizer.json");
 
