@@ -13,6 +13,7 @@ Pillow.
 
 import argparse
 import hashlib
+import itertools
 import json
 import shutil
 import sys
@@ -223,12 +224,12 @@ def bundled_prompt(model, processor, image, question):
 
 
 def make_bundled(folder, out):
-    images = sorted((folder / "samples").glob("*.png"))[:len(QUESTIONS)]
-    if len(images) < len(QUESTIONS):
-        sys.exit(f"{folder / 'samples'}: expected {len(QUESTIONS)} PNG images, got {len(images)}")
+    images = sorted((folder / "samples").glob("*.png"))
+    if not images:
+        sys.exit(f"{folder / 'samples'}: expected PNG images, found none")
     model, processor = load_model(folder), LlavaProcessor.from_pretrained(folder)
     tensors, prompts = {}, []
-    for number, (image, question) in enumerate(zip(images, QUESTIONS)):
+    for number, (image, question) in enumerate(zip(itertools.cycle(images), QUESTIONS)):
         parts, facts = bundled_prompt(model, processor, image, question)
         tensors |= {f"prompt{number}.{key}": value.contiguous() for key, value in parts.items()}
         prompts.append({"image": f"samples/{image.name}"} | facts)
