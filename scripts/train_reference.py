@@ -33,14 +33,13 @@ from transformers.utils import logging
 
 from training import vision
 from training.model import PackedForward, build_model, export_model
-from training.tasks import ANSWER_WORDS, EVERYTHING, Packer, build_tasks, tokenizer_texts
+from training.tasks import ANSWER_WORDS, Packer, build_tasks, tokenizer_texts
 from training.tokenizer import IMAGE_PROMPT, QUESTION_PROMPT, build_tokenizer, wrap_tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
 # Shares of the tasks' pictures in each stage of the curriculum.
 MIXTURES = (
     {"easy-vqa": 0.5, "singles": 0.5},
-    {"easy-vqa": 0.5, "singles": 0.3, "scenes": 0.2},
     {"easy-vqa": 0.54, "singles": 0.20, "scenes": 0.14, "fashion": 0.10, "nlvr": 0.02},
     {"easy-vqa": 0.35, "singles": 0.10, "scenes": 0.35, "fashion": 0.17, "nlvr": 0.03},
 )
@@ -62,10 +61,10 @@ def parse_arguments():
     parser.add_argument(
         "--stages",
         type=int,
-        nargs=3,
-        default=(150, 500, 1700),
+        nargs=2,
+        default=(150, 1700),
         metavar="STEP",
-        help="where yes-no questions join, where everything joins, where scenes grow in number",
+        help="where all questions join colour and shape, and where scenes grow in number",
     )
     parser.add_argument("--batch", type=int, default=16, help="pictures per process and step")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
@@ -151,9 +150,8 @@ class Trainer:
         weights = {name: weight for name, weight in MIXTURES[stage].items() if name in self.tasks}
         names, shares = list(weights), np.array(list(weights.values()))
         chosen = rng.choice(len(names), self.arguments.batch, p=shares / shares.sum())
-        return self.packer.batch(
-            [self.tasks[names[i]].sample(rng, min(stage, EVERYTHING)) for i in chosen]
-        )
+        samples = [self.tasks[names[i]].sample(rng, stage == 0) for i in chosen]
+        return self.packer.batch(samples)
 
     def vision_loss(self, number):
         rng = np.random.default_rng((self.arguments.seed, VISION_STREAM, number, self.rank))
@@ -293,7 +291,7 @@ def check(arguments):
     model = build_model(tokenizer, arguments.seed).eval()
     packer = Packer(tokenizer, torch.float32)
     rng = np.random.default_rng(arguments.seed)
-    samples = [task.sample(rng, EVERYTHING) for task in tasks.values()]
+    samples = [task.sample(rng, False) for task in tasks.values()]
     batch = packer.batch(samples)
     packed = PackedForward(model, torch.float32, packer.image_start)(batch)
     worst = 0.0
@@ -312,12 +310,13 @@ def check(arguments):
     )
     if worst > 1e-4 * packed.abs().max():
         sys.exit("the packed forward disagrees with transformers")
-    check_processor(arguments, packer, samples)
+    check_processor(arguments, samples)
 
 
-def check_processor(arguments, packer, samples):
+def check_processor(arguments, samples):
     """Tokens and pixels that training uses must be those of the exported processor."""
     processor = LlavaProcessor.from_pretrained(arguments.out)
+    packer = Packer(processor.tokenizer, torch.float32)
     for pixels, questions in samples:
         prompt = IMAGE_PROMPT + QUESTION_PROMPT.format(question=questions[0].text)
         inputs = processor(

@@ -219,13 +219,13 @@ NEGATIVE = (
 )
 
 
-def single_question(rng, color, kind, type, negations=True):
+def single_question(rng, color, kind, type):
     """One easy-VQA style question about the only shape of a picture."""
     if type == "colour":
         return Question(pick(rng, WHAT_COLOR).format(kind=kind), color, type)
     if type == "shape":
         return Question(pick(rng, WHAT_SHAPE).format(color=color), kind, type)
-    negative, present = negations and rng.random() < 0.5, rng.random() < 0.5
+    negative, present = rng.random() < 0.5, rng.random() < 0.5
     # easy-VQA asks for colours 2.6 times as often as for shapes.
     if rng.random() < 0.7:
         thing = f"{color if present else pick(rng, [c for c in COLORS if c != color])} shape"

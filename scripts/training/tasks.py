@@ -25,9 +25,6 @@ from .scenes import (
 )
 from .tokenizer import IMAGE_PROMPT, QUESTION_PROMPT
 
-# Stages of the curriculum. A question with "not" turns the answer round, so as long as
-# half of the questions have one, nothing rewards comparing the question to the picture.
-OPEN_ONLY, NO_NEGATIONS, EVERYTHING = range(3)
 PACK_TOKENS = 160
 VALIDATION_IMAGES = 200
 VALIDATED = 64
@@ -49,17 +46,9 @@ def normalise(images):
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
 
 
-def single_questions(rng, color, kind, stage, count=10):
-    if stage == OPEN_ONLY:
-        types = ("colour", "shape")
-    elif stage == NO_NEGATIONS:
-        types = ("colour", "shape") + 6 * ("yes-no",)
-    else:
-        types = ("yes-no",)
-    return [
-        single_question(rng, color, kind, types[i % len(types)], stage == EVERYTHING)
-        for i in range(count)
-    ]
+def single_questions(rng, color, kind, open_only, count=10):
+    types = ("colour", "shape") if open_only else ("yes-no",)
+    return [single_question(rng, color, kind, types[i % len(types)]) for i in range(count)]
 
 
 class EasyVqa:
@@ -87,17 +76,16 @@ class EasyVqa:
             kind = next((k for k in true if k in SHAPES), kind)
         return color, kind
 
-    def sample(self, rng, stage):
+    def sample(self, rng, open_only):
         image_id = pick(rng, self.train_ids)
         color, kind = self.facts[image_id]
         official = self.official[image_id]
         if not (color and kind):
             questions = official
-        elif stage == EVERYTHING:
-            questions = [official[i] for i in rng.permutation(len(official))[:6]]
-            questions += single_questions(rng, color, kind, stage)
         else:
-            questions = single_questions(rng, color, kind, stage)
+            questions = single_questions(rng, color, kind, open_only)
+            if not open_only:
+                questions = [official[i] for i in rng.permutation(len(official))[:6]] + questions
         return augment(rng, self.pixels[image_id]), questions
 
     def validation(self):
@@ -115,19 +103,19 @@ def augment(rng, pixels):
 
 
 class Singles:
-    def sample(self, rng, stage):
+    def sample(self, rng, open_only):
         image, (shape,) = single_scene(rng)
-        return squeeze(image), single_questions(rng, shape.color, shape.kind, stage)
+        return squeeze(image), single_questions(rng, shape.color, shape.kind, open_only)
 
 
 class Scenes:
-    def sample(self, rng, stage):
+    def sample(self, rng, open_only):
         image, shapes = scene(rng)
         return squeeze(image), scene_questions(rng, shapes, 8)
 
     def validation(self):
         rng = np.random.default_rng(20251231)
-        return [self.sample(rng, EVERYTHING) for _ in range(VALIDATED)]
+        return [self.sample(rng, False) for _ in range(VALIDATED)]
 
 
 class Fashion:
@@ -141,7 +129,7 @@ class Fashion:
         pixels = self.pixels(index)
         return (pixels[:, ::-1] if rng.random() < 0.5 else pixels), int(self.labels[index])
 
-    def sample(self, rng, stage):
+    def sample(self, rng, open_only):
         pixels, label = self.labelled(rng)
         return pixels, self.questions(rng, FASHION_CLASSES[label])
 
@@ -184,7 +172,7 @@ class Nlvr:
             self.cache[item["id"]] = squeeze(Image.open(self.folder / item["image"]))
         return self.cache[item["id"]]
 
-    def sample(self, rng, stage):
+    def sample(self, rng, open_only):
         item = pick(rng, self.items)
         return self.pixels(item), [Question(item["question"], item["answer"], "nlvr")]
 
@@ -212,9 +200,7 @@ def tokenizer_texts(tasks, seed):
         if name == "nlvr":
             found = [(item["question"], item["answer"]) for item in task.items]
         else:
-            found = [
-                (q.text, q.answer) for _ in range(300) for q in task.sample(rng, EVERYTHING)[1]
-            ]
+            found = [(q.text, q.answer) for _ in range(300) for q in task.sample(rng, False)[1]]
         texts += [f"{question} ASSISTANT: {answer}" for question, answer in found]
     return texts + [" USER:"] * len(texts)
 
