@@ -49,6 +49,13 @@ interop() {
     .venv/bin/python scripts/check_interop.py build/release/qvlm models/reference-llava build/test/interop
 }
 
+outlier_twins() {  # the function of a twin is that of its model
+  for kind in diagonal turned; do
+    .venv/bin/python scripts/make_outlier_twin.py models/reference-llava "build/test/twin-$kind" --kind "$kind" \
+      --seed 1 --check || return 1
+  done
+}
+
 one_openmp_runtime() {  # two would fight over the cores
   ldd build/dev/qvlm | tee /dev/stderr | grep -cE 'lib(gomp|omp|iomp5)[^/ ]*\.so' | grep -qx 1
 }
@@ -70,5 +77,6 @@ step openmp one_openmp_runtime
 step headers scripts/check_headers.sh build/dev
 step asan build_and_test asan
 step interop interop
+step twins outlier_twins
 step quickstart scripts/quickstart.sh --items 200
 finish
