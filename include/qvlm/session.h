@@ -60,9 +60,9 @@ class Session {
   static Session open(const std::filesystem::path& model, const SessionOptions& options = {});
 
   // Answers one question. `on_text` gets each piece (whole UTF-8 characters) as it is decided;
-  // false stops. Throws kInvalidArgument when prompt and answer do not fit the model's positions.
-  // Safe to call from several threads at once: the weights are shared, everything else belongs to
-  // the call.
+  // false stops. Throws kInvalidArgument when the prompt does not fit the model's positions; an
+  // answer that reaches their end stops there (kLength). Safe to call from several threads at once:
+  // the weights are shared, everything else belongs to the call.
   Reply generate(const Question& question,
                  const GenerateOptions& options = {},
                  const std::function<bool(std::string_view)>& on_text = {}) const;
