@@ -15,7 +15,6 @@ class KvCache {
   KvCache(const TextConfig& config, std::int64_t capacity);
 
   std::int64_t length() const { return length_; }
-  std::int64_t capacity() const { return capacity_; }
 
   // Stores key and value [kv_heads, tokens, head_dim] of a layer behind the finished positions;
   // returns those of all positions so far, [kv_heads, length + tokens, head_dim]. Throws

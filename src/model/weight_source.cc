@@ -25,10 +25,6 @@ Weights Weights::scope(std::string_view name) const {
   return inner;
 }
 
-bool Weights::contains(std::string_view name) const {
-  return source_->checkpoint.find_tensor(full_name(name)).has_value();
-}
-
 at::Tensor Weights::get(std::string_view name, c10::IntArrayRef shape) const {
   const TensorView view = source_->checkpoint.get_tensor(full_name(name));
   require_same_shape(view, shape);

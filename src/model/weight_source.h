@@ -23,7 +23,6 @@ class Weights {
   // The same weights under "<prefix><name>.".
   Weights scope(std::string_view name) const;
 
-  bool contains(std::string_view name) const;
   // A float32 copy. Throws kNotFound, or kCorrupt if the shape differs or a value is not finite;
   // names the tensor.
   at::Tensor get(std::string_view name, c10::IntArrayRef shape) const;
