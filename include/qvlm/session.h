@@ -17,11 +17,13 @@
 
 namespace qvlm {
 
-// How quantized linears compute. Linears that the checkpoint keeps in float are not affected.
+// How quantized linears compute. Linears that the checkpoint keeps in float are affected by kBf16
+// only.
 enum class Execution {
   kPacked,     // integer kernels where there is one for the scheme, else kSimulated
   kSimulated,  // float matmul on dequantized weights, activations rounded to their codes first
   kFloat,      // float matmul on dequantized weights, activations untouched
+  kBf16,       // LibTorch's bf16 products of all weights rounded to bf16, activations too
 };
 
 struct SessionOptions {

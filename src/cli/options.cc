@@ -66,13 +66,14 @@ void add_execution(CLI::App* verb, Execution& execution) {
   const auto choose = [&execution](const std::string& name) {
     execution = name == "packed"      ? Execution::kPacked
                 : name == "simulated" ? Execution::kSimulated
+                : name == "bf16"      ? Execution::kBf16
                                       : Execution::kFloat;
   };
   verb->add_option_function<std::string>(
           "--execution", choose,
-          "how quantized linears compute: integer kernels, float on rounded codes, "
-          "or float with untouched activations; default packed")
-      ->check(CLI::IsMember({"packed", "simulated", "float"}))
+          "how quantized linears compute: integer kernels, float on rounded codes, or float with "
+          "untouched activations; bf16: how all linears do; default packed")
+      ->check(CLI::IsMember({"packed", "simulated", "float", "bf16"}))
       ->type_name("HOW");
 }
 

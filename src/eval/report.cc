@@ -58,6 +58,8 @@ const char* execution_name(Execution execution) {
       return "simulated";
     case Execution::kFloat:
       return "float";
+    case Execution::kBf16:
+      return "bf16";
   }
   return "";
 }

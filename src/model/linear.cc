@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "base/parallel.h"
+#include "model/matmul_clock.h"
 #include "tensor/shape.h"
 
 namespace qvlm {
@@ -17,6 +18,8 @@ std::string_view arithmetic_name(Arithmetic arithmetic) {
   switch (arithmetic) {
     case Arithmetic::kFloat:
       return "float";
+    case Arithmetic::kBf16:
+      return "bf16";
     case Arithmetic::kDequantized:
       return "dequantize, then float";
     case Arithmetic::kSimulated:
@@ -28,6 +31,7 @@ std::string_view arithmetic_name(Arithmetic arithmetic) {
 }
 
 Arithmetic arithmetic_of(const std::optional<LinearScheme>& scheme, Execution execution) {
+  if (execution == Execution::kBf16) return Arithmetic::kBf16;
   if (!scheme) return Arithmetic::kFloat;
   if (!scheme->activation || execution == Execution::kFloat) return Arithmetic::kDequantized;
   // The integer kernels know symmetric codes only; an asymmetric weight is simulated.
@@ -53,12 +57,15 @@ Linear::Storage Linear::store(const QuantizedTensor& weight,
       const QuantizedWeight raw = to_quantized_weight(weight);
       const int bits = raw.scheme.bits <= 4 ? 4 : 8;
       const bool grouped = raw.scheme.granularity == Granularity::kGroup;
-      return Packed{kernels::pack_weights(raw.codes, raw.scales, raw.out, raw.in, bits,
-                                          grouped ? raw.scheme.group_size : 0),
+      return Packed{kernels::pack_weights({raw.out, raw.in, bits,
+                                           grouped ? raw.scheme.group_size : 0, raw.codes,
+                                           raw.scales, raw.zero_points}),
                     *activation};
     }
     case Arithmetic::kSimulated:
       return Simulated{weight.dequantize(), *activation};
+    case Arithmetic::kBf16:
+      return Dense{weight.dequantize().to(at::kBFloat16)};
     default:
       return Dense{weight.dequantize(), /*dequantized=*/true};
   }
@@ -67,15 +74,21 @@ Linear::Storage Linear::store(const QuantizedTensor& weight,
 Arithmetic Linear::arithmetic() const {
   if (std::holds_alternative<Packed>(storage_)) return Arithmetic::kInteger;
   if (std::holds_alternative<Simulated>(storage_)) return Arithmetic::kSimulated;
-  return std::get<Dense>(storage_).dequantized ? Arithmetic::kDequantized : Arithmetic::kFloat;
+  const Dense& dense = std::get<Dense>(storage_);
+  if (dense.weight.scalar_type() == at::kBFloat16) return Arithmetic::kBf16;
+  return dense.dequantized ? Arithmetic::kDequantized : Arithmetic::kFloat;
 }
 
 at::Tensor Linear::forward(const at::Tensor& x) const {
+  const MatmulTimer timer;
   if (const auto* packed = std::get_if<Packed>(&storage_)) return forward_packed(x, *packed);
   if (const auto* simulated = std::get_if<Simulated>(&storage_)) {
     return at::linear(fake_quantize_tokens(x, simulated->activation), simulated->weight, bias_);
   }
-  return at::linear(x, std::get<Dense>(storage_).weight, bias_);
+  const at::Tensor& weight = std::get<Dense>(storage_).weight;
+  if (weight.scalar_type() != at::kBFloat16) return at::linear(x, weight, bias_);
+  at::Tensor product = at::linear(x.to(at::kBFloat16), weight).to(at::kFloat);
+  return bias_.defined() ? product.add_(bias_) : product;
 }
 
 at::Tensor Linear::forward_packed(const at::Tensor& x, const Packed& packed) const {
@@ -84,13 +97,16 @@ at::Tensor Linear::forward_packed(const at::Tensor& x, const Packed& packed) con
   const at::Tensor rows = x.contiguous();
   const at::Tensor out = at::empty({rows.size(0), weight.out}, at::kFloat);
   kernels::QuantizedRows quantized;
-  kernels::quantize_rows(rows.const_data_ptr<float>(), rows.size(0), weight.in,
-                         packed.activation.bits, static_cast<float>(packed.activation.clip_ratio),
-                         quantized);
-  const float* bias = bias_.defined() ? bias_.const_data_ptr<float>() : nullptr;
-  float* result = out.data_ptr<float>();
+  quantized.resize(rows.size(0), weight.in, weight.group_size);
+  const kernels::ActivationCodes format{packed.activation.bits,
+                                        static_cast<float>(packed.activation.clip_ratio)};
+  kernels::quantize_rows(rows.const_data_ptr<float>(), format, 0, rows.size(0), quantized);
+  kernels::Output output;
+  output.values = out.data_ptr<float>();
+  output.stride = weight.out;
+  output.bias = bias_.defined() ? bias_.const_data_ptr<float>() : nullptr;
   for_ranges(weight.out, kColumnGrain, [&](std::int64_t begin, std::int64_t end) {
-    kernels::matmul(weight, quantized, bias, begin, end, result, weight.out);
+    kernels::matmul(weight, quantized, begin, end, output);
   });
   return out;
 }

@@ -17,6 +17,7 @@ namespace qvlm {
 // What the matrix product of a linear really does; reports say it as it is.
 enum class Arithmetic {
   kFloat,        // the weight is float in the checkpoint
+  kBf16,         // bf16 product of inputs and weight rounded to it, wherever that came from
   kDequantized,  // float product on a dequantized weight
   kSimulated,    // the same, activations rounded to their codes first
   kInteger,      // integer product of codes
@@ -28,7 +29,7 @@ Arithmetic arithmetic_of(const std::optional<LinearScheme>& scheme, Execution ex
 
 class Linear {
  public:
-  // weight: [out, in] float32; bias: [out] or undefined.
+  // weight: [out, in] float32, or bfloat16 to multiply in; bias: [out] float32 or undefined.
   Linear(at::Tensor weight, at::Tensor bias);
   Linear(const QuantizedTensor& weight,
          at::Tensor bias,

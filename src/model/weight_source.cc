@@ -40,7 +40,11 @@ Linear Weights::linear(std::string_view name, std::int64_t in, std::int64_t out,
   const std::string ours = full_name(name);
   std::optional<LinearScheme> scheme;
   if (source_->quantization) scheme = source_->quantization->find(ours);
-  if (!scheme) return Linear(inner.get("weight", {out, in}), bias_values);
+  if (!scheme) {
+    const at::Tensor weight = inner.get("weight", {out, in});
+    const bool bf16 = source_->execution == Execution::kBf16;
+    return Linear(bf16 ? weight.to(at::kBFloat16) : weight, bias_values);
+  }
 
   const QuantizedWeight weight = load_quantized_weight(source_->checkpoint, ours, scheme->weight);
   require(weight.out == out && weight.in == in, ErrorKind::kCorrupt, ours,

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include "model/matmul_clock.h"
+
 namespace qvlm {
 namespace {
 
@@ -56,6 +58,20 @@ TEST_P(LinearTest, SaysWhatItDoes) {
             Arithmetic::kDequantized);
   EXPECT_EQ(Linear(weight, {}, {}, Execution::kPacked).arithmetic(), Arithmetic::kDequantized);
   EXPECT_EQ(Linear(at::ones({2, 2}), {}).arithmetic(), Arithmetic::kFloat);
+  EXPECT_EQ(Linear(weight, {}, activation, Execution::kBf16).arithmetic(), Arithmetic::kBf16);
+  EXPECT_EQ(Linear(at::ones({2, 2}, at::kBFloat16), {}).arithmetic(), Arithmetic::kBf16);
+}
+
+// Inputs and weight each lose at most 2^-8 of a value in rounding, and so does the sum at the end;
+// the bias is added in float.
+TEST(Linear, MultipliesInBf16) {
+  at::manual_seed(8);
+  const at::Tensor weight = at::randn({75, 256}), bias = at::randn({75}), x = at::randn({5, 256});
+  const double before = matmul_seconds();
+  const at::Tensor got = Linear(weight.to(at::kBFloat16), bias).forward(x);
+  EXPECT_GT(matmul_seconds(), before);
+  const at::Tensor bound = at::matmul(x.abs(), weight.abs().t()) * (3.1 * 0x1p-8);
+  EXPECT_TRUE(((got - at::linear(x, weight, bias)).abs() <= bound).all().item<bool>());
 }
 
 INSTANTIATE_TEST_SUITE_P(Schemes,
