@@ -5,8 +5,8 @@
 set -eu
 library=$1
 
-symbols=$(nm -A -C "$library" | grep -E '(scalar|avx2|avx512vnni)\.cc\.o:')
-if ! printf '%s\n' "$symbols" | grep -q 'kScalarTable'; then
+symbols=$(nm -A -C "$library" | grep -E '(matmul_a8|matmul_a16|rows)\.cc\.o:')
+if ! printf '%s\n' "$symbols" | grep -q 'kScalarInteger'; then
   echo "$library: no level objects found" >&2
   exit 1
 fi

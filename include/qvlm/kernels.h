@@ -1,17 +1,18 @@
 // Low-bit matrix products on plain memory. This header and the library behind it (qvlm::kernels)
 // need nothing but the C++ standard library; there are no threads inside, and a call computes just
 // the output columns it is given, so a caller splits the range as it likes and gets the same bits
-// for any split.
+// for any split. A row of the result does not depend on the other rows of the call.
 //
-//   out[m, n] = activation_scale[m] * sum over groups g of weight_scale[n, g] *
-//               (sum over k in g of activation_code[m, k] * weight_code[n, k])  + bias[n]
+//   out[m, n] = finish(activation_scale[m] * sum over groups g of weight_scale[n, g] *
+//               (sum over k in g of activation[m, k] * (weight_code[n, k] - zero_point[n, g])))
 //
-// Integer sums are equal bit for bit at every CPU level; the float steps are written in one order
-// at all levels.
+// Activations are integer codes (QuantizedRows: the inner sum is an integer, equal bit for bit at
+// every CPU level) or bfloat16 numbers (Bf16Rows: activation_scale is 1, the inner sum is float).
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -26,54 +27,113 @@ bool cpu_supports(CpuLevel level);
 // std::runtime_error, listing the choices, if that is unknown or more than this CPU has.
 CpuLevel cpu_level();
 
-// Weights of one linear, rearranged for the kernels. Build once with pack_weights().
+// Weights of one linear, rearranged for the kernels: docs/formats.md, "Packed weights". Copies
+// share the memory.
 struct PackedWeights {
   int bits = 8;  // 8, or 4 (two codes a byte)
   std::int64_t out = 0, in = 0;
-  std::int64_t group_size = 0;      // along `in`; 0: one scale per output channel
-  std::vector<std::uint8_t> codes;  // layout: docs/formats.md, "Packed weights"
-  std::vector<float> scales;        // [panels, groups, 64], see there
+  std::int64_t group_size = 0;  // along `in`; 0: one scale per output channel
+  std::span<const std::uint8_t> codes;
+  std::span<const float> scales;             // [panels, groups, 64]
+  std::span<const std::int8_t> zero_points;  // [panels, groups, 64]; empty: symmetric
+  std::shared_ptr<const void> memory;        // what the spans point into
+
+  std::int64_t groups() const { return group_size == 0 ? 1 : (in + group_size - 1) / group_size; }
+  std::size_t bytes() const { return codes.size() + scales.size_bytes() + zero_points.size(); }
 };
 
-// codes: [out, in] in [-2^(bits-1), 2^(bits-1) - 1]; scales: [out, groups]. Codes of 2 and 3 bits
-// are packed as 4, those of 5 to 7 bits as 8. group_size: 0 or a multiple of 8; the last group of a
-// row may be shorter. A group has at most 131071 codes. Throws std::invalid_argument for sizes or
-// codes that do not fit.
-PackedWeights pack_weights(std::span<const std::int8_t> codes,
-                           std::span<const float> scales,
-                           std::int64_t out,
-                           std::int64_t in,
-                           int bits,
-                           std::int64_t group_size);
+// One linear in plain form.
+struct PlainWeights {
+  std::int64_t out = 0, in = 0;
+  int bits = 8;
+  std::int64_t group_size = 0;
+  std::span<const std::int8_t> codes;        // [out, in], in [-2^(bits-1), 2^(bits-1) - 1]
+  std::span<const float> scales;             // [out, groups]
+  std::span<const std::int8_t> zero_points;  // [out, groups], in the range of codes; or empty
+};
 
-// Activation codes of a batch of tokens.
+// Codes of 2 and 3 bits are packed as 4, those of 5 to 7 bits as 8. group_size: 0 or a multiple of
+// 8; the last group of a row may be shorter. A group is as long as its integer sums fit 32 bits:
+// with 8 bits 131071 codes (asymmetric: 65793). Throws std::invalid_argument for sizes, codes or
+// zero points that do not fit.
+PackedWeights pack_weights(const PlainWeights& weights);
+
+// How activations become codes.
+struct ActivationCodes {
+  int bits = 8;             // 2 to 8
+  float clip_ratio = 1.0f;  // in (0, 1]: the range is this share of the row's absolute maximum
+  float static_scale = 0;   // above 0: the scale of every row, instead of one from its maximum
+};
+
+// Activation codes of a batch of tokens, with the sums that the products need.
 struct QuantizedRows {
   std::int64_t rows = 0, in = 0;
-  std::vector<std::int8_t> codes;  // [rows, in]
+  std::int64_t group_size = 0;     // of the weights they will be multiplied with
+  std::vector<std::int8_t> codes;  // [rows, row_stride(in)], 0 behind `in`
   std::vector<float> scales;       // [rows]
+  std::vector<std::int32_t> sums;  // [rows, groups], of the codes of each group
+
+  // Sets the sizes; quantize_rows() fills the rows.
+  void resize(std::int64_t rows, std::int64_t in, std::int64_t group_size);
 };
 
-// Quantizes each row by its own absolute maximum: scale = clip_ratio * absmax / ((2^bits - 1) / 2),
-// codes rounded half to even and clamped; an all-zero row gets scale 1. A row with a NaN or an
-// infinity gets scale NaN and codes 0, so its outputs are NaN. values: [rows, in]; rows may be 0,
-// in may not; 2 to 8 bits; 0 < clip_ratio <= 1. Throws std::invalid_argument otherwise. The codes
-// are value / scale, a true division, and are the same at every CPU level.
+// The same as bfloat16 numbers.
+struct Bf16Rows {
+  std::int64_t rows = 0, in = 0;
+  std::int64_t group_size = 0;
+  // [rows, row_stride(in)], 0 behind `in`; each 8 neighbours k lie in the order 0 2 4 6 1 3 5 7
+  // (docs/formats.md, "Packed weights").
+  std::vector<std::uint16_t> values;
+  std::vector<float> sums;  // [rows, groups], of the rounded values
+
+  void resize(std::int64_t rows, std::int64_t in, std::int64_t group_size);
+};
+
+// Elements from one row of codes or values to the next: `in` rounded up to 64.
+std::int64_t row_stride(std::int64_t in);
+
+// Quantizes rows [begin, end) of values [rows, in]. Dynamic: scale = clip_ratio * absmax /
+// ((2^bits - 1) / 2), an all-zero row gets scale 1; static: the given one. Codes are value / scale,
+// a true division, rounded half to even and clamped. A row with a NaN or an infinity gets scale NaN
+// and codes 0, so its outputs are NaN. The same at every CPU level. `result` has been resized.
+// Throws std::invalid_argument for bits, ratios or rows out of range.
 void quantize_rows(const float* values,
-                   std::int64_t rows,
-                   std::int64_t in,
-                   int bits,
-                   float clip_ratio,
+                   const ActivationCodes& format,
+                   std::int64_t begin,
+                   std::int64_t end,
                    QuantizedRows& result);
 
-// out[m, n] for n in [begin, end); bias may be null; `stride` is the distance between rows of
-// `out`. Ranges that begin at a multiple of 64 cost least. Throws std::invalid_argument for sizes
-// that do not fit.
+// Rounds rows [begin, end) of values [rows, in] to bfloat16, half to even; NaN and infinity stay.
+void round_rows(const float* values, std::int64_t begin, std::int64_t end, Bf16Rows& result);
+
+// What is applied to a product: y = function(product + bias), then y + operand or y * operand.
+enum class Function { kNone, kSilu, kGelu, kGeluTanh, kQuickGelu };
+enum class Combine { kNone, kAdd, kMultiply };
+
+// Where a product goes and what happens on the way. All float steps are in float32 and have the
+// same bits at every level; functions are within 4e-7 of the exact ones, relative to max(1, |x|).
+struct Output {
+  float* values = nullptr;        // [rows, stride]; or
+  std::uint16_t* bf16 = nullptr;  // the same as bfloat16, rounded half to even; just one is set
+  std::int64_t stride = 0;        // elements from row to row
+  const float* bias = nullptr;    // [out]
+  Function function = Function::kNone;
+  Combine combine = Combine::kNone;
+  const float* operand = nullptr;  // [rows, operand_stride]; may be `values` itself
+  std::int64_t operand_stride = 0;
+};
+
+// Computes columns [begin, end) of all rows. Ranges that begin at a multiple of 64 cost least.
+// Throws std::invalid_argument for sizes that do not fit.
 void matmul(const PackedWeights& weights,
             const QuantizedRows& activations,
-            const float* bias,
             std::int64_t begin,
             std::int64_t end,
-            float* out,
-            std::int64_t stride);
+            const Output& output);
+void matmul(const PackedWeights& weights,
+            const Bf16Rows& activations,
+            std::int64_t begin,
+            std::int64_t end,
+            const Output& output);
 
 }  // namespace qvlm::kernels

@@ -12,19 +12,28 @@ const KernelTable& kernel_table(CpuLevel level);
 
 void quantize_rows_with(const KernelTable& table,
                         const float* values,
-                        std::int64_t rows,
-                        std::int64_t in,
-                        int bits,
-                        float clip_ratio,
+                        const ActivationCodes& format,
+                        std::int64_t begin,
+                        std::int64_t end,
                         QuantizedRows& result);
+
+void round_rows_with(const KernelTable& table,
+                     const float* values,
+                     std::int64_t begin,
+                     std::int64_t end,
+                     Bf16Rows& result);
 
 void matmul_with(const KernelTable& table,
                  const PackedWeights& weights,
                  const QuantizedRows& activations,
-                 const float* bias,
                  std::int64_t begin,
                  std::int64_t end,
-                 float* out,
-                 std::int64_t stride);
+                 const Output& output);
+void matmul_with(const KernelTable& table,
+                 const PackedWeights& weights,
+                 const Bf16Rows& activations,
+                 std::int64_t begin,
+                 std::int64_t end,
+                 const Output& output);
 
 }  // namespace qvlm::kernels

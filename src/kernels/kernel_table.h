@@ -1,7 +1,7 @@
 // What a CPU level offers: one function pointer per operation, on raw pointers. Arguments are
-// checked by dispatch.cc; the kernels trust them. Level files include this header and no other of
-// ours, and of the standard library only <cstddef> and <cstdint>: an inline function of another
-// header, compiled for AVX-512, could be the copy that the linker keeps for everybody.
+// checked by dispatch.cc; the kernels trust them. Level files include this header, finish.h and no
+// other of ours, and of the standard library only <cstddef> and <cstdint>: an inline function of
+// another header, compiled for AVX-512, could be the copy that the linker keeps for everybody.
 #pragma once
 
 #include <cstddef>
@@ -18,50 +18,100 @@ inline constexpr std::int64_t kQuadBytes = 4 * kPanel;
 inline constexpr std::int64_t kStepBytes8 = 2 * kQuadBytes;  // the second quad follows the first
 inline constexpr std::int64_t kStepBytes4 = kQuadBytes;      // ... is in the high nibbles
 
-// One product. Codes of weights are stored plus 2^(bits-1), as unsigned numbers, because that is
-// the operand order of the byte products of x86; a kernel that multiplies them as they are
-// subtracts 2^(bits-1) times the sum of the activation codes of the group.
-struct MatmulArguments {
-  const std::uint8_t* codes;  // packed weights
-  const float* scales;        // [panels, groups, 64]
-  std::int64_t steps;         // of the whole `in`; the last is padded with code 0
-  std::int64_t group_steps;   // of one group; the last group may have fewer
+// Packed weights, as a kernel sees them. Codes are stored plus 2^(bits-1), as unsigned numbers,
+// because that is the operand order of the byte products of x86.
+struct WeightArguments {
+  const std::uint8_t* codes;
+  const float* scales;             // [panels, groups, 64]
+  const std::int8_t* zero_points;  // [panels, groups, 64], or null
+  std::int64_t steps;              // of the whole `in`; the last is padded with code 0
+  std::int64_t group_steps;        // of one group; the last group may have fewer
   std::int64_t groups;
-  const std::int8_t* activations;       // [rows, 8 * steps], zero behind `in`
-  const float* activation_scales;       // [rows]
-  const std::int32_t* activation_sums;  // [rows, groups], sums of codes
-  std::int64_t rows;
-  const float* bias;        // [out] or null
-  std::int64_t begin, end;  // output columns
-  float* out;               // out[m * stride + n]
+};
+
+// How a product leaves: see Output in qvlm/kernels.h. The enumerators are its numbers.
+struct FinishArguments {
+  float* values;
+  std::uint16_t* bf16;
   std::int64_t stride;
+  const float* bias;  // [out] or null
+  int function;
+  int combine;
+  const float* operand;
+  std::int64_t operand_stride;
+  std::int64_t begin, end;  // output columns
+};
+
+// One product of codes. A kernel that multiplies weights as they are stored subtracts
+// (2^(bits-1) + zero_point) times the sum of the activation codes of the group.
+struct IntegerArguments {
+  WeightArguments weights;
+  const std::int8_t* activations;  // [rows, activation_stride], zero behind `in`
+  std::int64_t activation_stride;
+  const float* activation_scales;       // [rows]
+  const std::int32_t* activation_sums;  // [rows, groups]
+  std::int64_t rows;
+  FinishArguments finish;
+};
+
+// One product of codes with bfloat16 numbers; order of the activations: see Bf16Rows.
+struct Bf16Arguments {
+  WeightArguments weights;
+  const std::uint16_t* activations;  // [rows, activation_stride], zero behind `in`
+  std::int64_t activation_stride;
+  const float* activation_sums;  // [rows, groups]
+  std::int64_t rows;
+  FinishArguments finish;
+};
+
+struct CodeRange {
+  float clip_ratio, static_scale;  // see ActivationCodes
+  float half_range;                // (2^bits - 1) / 2
+  float low, high;                 // of codes
+};
+
+// Where one row goes. `stride` elements are written, those behind `in` are zero.
+struct RowArguments {
+  const float* values;  // [in]
+  std::int64_t in, stride;
+  std::int64_t group_size;  // `in` or less
+};
+
+// A level's operations come from three files in the folder of its name: rows.cc, matmul_a8.cc and
+// matmul_a16.cc.
+struct RowKernels {
+  void (*quantize_row)(const RowArguments& row,
+                       const CodeRange& range,
+                       std::int8_t* codes,
+                       float* scale,
+                       std::int32_t* sums);
+  void (*round_row)(const RowArguments& row, std::uint16_t* values, float* sums);
+};
+
+struct IntegerKernels {
+  void (*matmul_w8_a8)(const IntegerArguments& arguments);
+  void (*matmul_w4_a8)(const IntegerArguments& arguments);
+};
+
+struct Bf16Kernels {
+  void (*matmul_w8_a16)(const Bf16Arguments& arguments);
+  void (*matmul_w4_a16)(const Bf16Arguments& arguments);
 };
 
 struct KernelTable {
-  const char* name;
-  // See qvlm/kernels.h. half_range: (2^bits - 1) / 2; low, high: the range of codes.
-  void (*quantize_row)(const float* values,
-                       std::int64_t in,
-                       float clip_ratio,
-                       float half_range,
-                       float low,
-                       float high,
-                       std::int8_t* codes,
-                       float* scale);
-  // sums[m, g] = sum of the codes of group g; codes: [rows, 8 * steps].
-  void (*group_sums)(const std::int8_t* codes,
-                     std::int64_t rows,
-                     std::int64_t steps,
-                     std::int64_t group_steps,
-                     std::int32_t* sums);
-  void (*matmul_w8_a8)(const MatmulArguments& arguments);
-  void (*matmul_w4_a8)(const MatmulArguments& arguments);
+  const char* name;  // of the level
+  const RowKernels& rows;
+  const IntegerKernels& integer;
+  const Bf16Kernels& bf16;
 };
 
-extern const KernelTable kScalarTable;
+extern const RowKernels kScalarRows;
+extern const IntegerKernels kScalarInteger;
+extern const Bf16Kernels kScalarBf16;
 #if defined(__x86_64__)
-extern const KernelTable kAvx2Table;
-extern const KernelTable kAvx512VnniTable;
+extern const RowKernels kAvx2Rows, kAvx512VnniRows;
+extern const IntegerKernels kAvx2Integer, kAvx512VnniInteger;
+extern const Bf16Kernels kAvx2Bf16, kAvx512VnniBf16;
 #endif
 
 }  // namespace qvlm::kernels

@@ -10,11 +10,10 @@
 namespace qvlm::kernels {
 
 struct UnpackedWeights {
-  std::vector<std::int8_t> codes;  // [out, in]
-  std::vector<float> scales;       // [out, groups]
+  std::vector<std::int8_t> codes;        // [out, in]
+  std::vector<float> scales;             // [out, groups]
+  std::vector<std::int8_t> zero_points;  // [out, groups], or empty
 };
-
-std::int64_t group_count(const PackedWeights& weights);
 
 // Undoes pack_weights(); for tests and diagnosis.
 UnpackedWeights unpack_weights(const PackedWeights& weights);

@@ -1,12 +1,12 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <limits>
 #include <stdexcept>
 
-#include "kernels/dispatch.h"
 #include "kernels/kernel_cases.h"
 
 namespace qvlm::kernels {
@@ -17,8 +17,19 @@ constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
 QuantizedRows quantize_row(const std::vector<float>& values, int bits = 8, float clip = 1.0f) {
   QuantizedRows result;
-  quantize_rows(values.data(), 1, static_cast<std::int64_t>(values.size()), bits, clip, result);
+  result.resize(1, static_cast<std::int64_t>(values.size()), 0);
+  quantize_rows(values.data(), {bits, clip}, 0, 1, result);
+  result.codes.resize(values.size());  // without the padding, for tests to compare
   return result;
+}
+
+void expect_codes(
+    const float* values, std::int64_t in, int bits, const std::int8_t* codes, float scale) {
+  const float limit = std::ldexp(1.0f, bits - 1);
+  for (std::int64_t k = 0; k < in; ++k) {
+    const float code = std::nearbyint(values[k] / scale);
+    ASSERT_EQ(codes[k], std::min(std::max(code, -limit), limit - 1.0f)) << values[k] / scale;
+  }
 }
 
 // The rule of qvlm/kernels.h for a row of finite values.
@@ -35,31 +46,7 @@ void expect_rule(const float* values,
   float expected_scale = clip * absmax / (static_cast<float>((1 << bits) - 1) / 2.0f);
   if (expected_scale == 0.0f) expected_scale = 1.0f;
   ASSERT_EQ(scale, expected_scale);
-  const float limit = std::ldexp(1.0f, bits - 1);
-  for (std::int64_t k = 0; k < in; ++k) {
-    const float code = std::nearbyint(values[k] / scale);
-    ASSERT_EQ(codes[k], std::min(std::max(code, -limit), limit - 1.0f)) << values[k] / scale;
-  }
-}
-
-TEST(QuantizeRows, FollowsTheRule) {
-  std::mt19937 random(2);
-  for (int bits = 2; bits <= 8; ++bits) {
-    for (float clip : {1.0f, 0.9f, 0.35f}) {
-      for (std::int64_t in : {1, 2, 7, 8, 9, 15, 16, 17, 31, 33, 100, 257}) {
-        // One float further than an aligned pointer would be.
-        const std::vector<float> values = random_floats(3 * in + 1, random);
-        QuantizedRows result;
-        quantize_rows(values.data() + 1, 3, in, bits, clip, result);
-        ASSERT_EQ(result.rows, 3);
-        ASSERT_EQ(result.in, in);
-        for (std::int64_t row = 0; row < 3; ++row) {
-          expect_rule(values.data() + 1 + row * in, in, bits, clip, result.codes.data() + row * in,
-                      result.scales[static_cast<std::size_t>(row)]);
-        }
-      }
-    }
-  }
+  expect_codes(values, in, bits, codes, scale);
 }
 
 TEST(QuantizeRows, TiesGoToEven) {
@@ -125,25 +112,117 @@ TEST(QuantizeRows, EqualsTheScalarLevelBitForBit) {
   values[800] = kInfinity;
   for (int bits = 2; bits <= 8; ++bits) {
     QuantizedRows here, scalar;
-    quantize_rows(values.data(), 9, 203, bits, 0.8f, here);
-    quantize_rows_with(kScalarTable, values.data(), 9, 203, bits, 0.8f, scalar);
+    here.resize(9, 203, 24);
+    scalar.resize(9, 203, 24);
+    quantize_rows(values.data(), {bits, 0.8f}, 0, 9, here);
+    quantize_rows_with(kernel_table(CpuLevel::kScalar), values.data(), {bits, 0.8f}, 0, 9, scalar);
     EXPECT_EQ(here.codes, scalar.codes);
+    EXPECT_EQ(here.sums, scalar.sums);
     EXPECT_EQ(std::memcmp(here.scales.data(), scalar.scales.data(), 9 * sizeof(float)), 0);
   }
+}
+
+TEST(QuantizeRows, SumsAreThoseOfEachGroupAndPaddingIsZero) {
+  std::mt19937 random(4);
+  for (std::int64_t in : {1, 7, 8, 63, 64, 65, 128, 200, 333}) {
+    for (std::int64_t group_size : {0, 8, 24, 32, 64, 128}) {
+      const std::vector<float> values = random_floats(2 * in, random);
+      QuantizedRows rows;
+      rows.resize(2, in, group_size);
+      rows.codes.assign(rows.codes.size(), 99);
+      quantize_rows(values.data(), {}, 0, 2, rows);
+      std::vector<std::int8_t> codes;
+      for (std::int64_t m = 0; m < 2; ++m) {
+        for (std::int64_t k = 0; k < row_stride(in); ++k) {
+          const std::int8_t code = rows.codes[static_cast<std::size_t>(m * row_stride(in) + k)];
+          if (k < in) {
+            codes.push_back(code);
+          } else {
+            ASSERT_EQ(code, 0) << in << " at " << k;
+          }
+        }
+      }
+      EXPECT_EQ(rows.sums, make_rows(codes, rows.scales, in, group_size).sums);
+    }
+  }
+}
+
+TEST(QuantizeRows, AStaticScaleIsTakenAsItIs) {
+  std::mt19937 random(5);
+  const std::vector<float> values = random_floats(100, random);
+  QuantizedRows rows;
+  rows.resize(1, 100, 0);
+  quantize_rows(values.data(), {8, 1.0f, 0.004f}, 0, 1, rows);
+  expect_codes(values.data(), 100, 8, rows.codes.data(), 0.004f);
+  EXPECT_EQ(rows.scales[0], 0.004f);
 }
 
 TEST(QuantizeRows, NoRowsAreFineAndBadArgumentsAreNot) {
   const float value = 1.0f;
   QuantizedRows result;
-  EXPECT_NO_THROW(quantize_rows(nullptr, 0, 8, 8, 1.0f, result));
-  EXPECT_TRUE(result.codes.empty());
-  EXPECT_THROW(quantize_rows(&value, 1, 0, 8, 1.0f, result), std::invalid_argument);
-  EXPECT_THROW(quantize_rows(&value, -1, 1, 8, 1.0f, result), std::invalid_argument);
-  EXPECT_THROW(quantize_rows(nullptr, 1, 1, 8, 1.0f, result), std::invalid_argument);
-  EXPECT_THROW(quantize_rows(&value, 1, 1, 1, 1.0f, result), std::invalid_argument);
-  EXPECT_THROW(quantize_rows(&value, 1, 1, 9, 1.0f, result), std::invalid_argument);
+  EXPECT_THROW(result.resize(1, 0, 0), std::invalid_argument);
+  EXPECT_THROW(result.resize(-1, 1, 0), std::invalid_argument);
+  EXPECT_THROW(result.resize(1, 1, 7), std::invalid_argument);
+  result.resize(0, 8, 0);
+  EXPECT_NO_THROW(quantize_rows(nullptr, {}, 0, 0, result));
+  result.resize(1, 1, 0);
+  EXPECT_THROW(quantize_rows(&value, {}, 0, 2, result), std::invalid_argument);
+  EXPECT_THROW(quantize_rows(&value, {}, -1, 1, result), std::invalid_argument);
+  EXPECT_THROW(quantize_rows(nullptr, {}, 0, 1, result), std::invalid_argument);
+  for (int bits : {1, 9}) {
+    EXPECT_THROW(quantize_rows(&value, {bits}, 0, 1, result), std::invalid_argument);
+  }
   for (float clip : {0.0f, -1.0f, 1.5f, kNan}) {
-    EXPECT_THROW(quantize_rows(&value, 1, 1, 8, clip, result), std::invalid_argument);
+    EXPECT_THROW(quantize_rows(&value, {8, clip}, 0, 1, result), std::invalid_argument);
+  }
+  for (float scale : {-1.0f, kNan, kInfinity}) {
+    EXPECT_THROW(quantize_rows(&value, {8, 1.0f, scale}, 0, 1, result), std::invalid_argument);
+  }
+}
+
+// Ties go to even; what is too large for bfloat16 becomes infinity; NaN stays NaN.
+std::uint16_t rounded(float value) {
+  const std::uint32_t bits = std::bit_cast<std::uint32_t>(value);
+  if (std::isnan(value)) return static_cast<std::uint16_t>((bits >> 16) | 0x40);
+  const std::uint32_t rest = bits & 0xffff;
+  const bool up = rest > 0x8000 || (rest == 0x8000 && (bits & 0x10000) != 0);
+  return static_cast<std::uint16_t>((bits >> 16) + (up ? 1 : 0));
+}
+
+TEST(RoundRows, RoundsReordersAndAddsUp) {
+  std::mt19937 random(6);
+  constexpr int kOrder[8] = {0, 2, 4, 6, 1, 3, 5, 7};
+  for (std::int64_t in : {1, 7, 8, 9, 64, 65, 100}) {
+    std::vector<float> values = random_floats(in, random);
+    if (in > 8) values[3] = std::bit_cast<float>(0x3f808000u);  // ties, the second goes up
+    if (in > 8) values[4] = std::bit_cast<float>(0x3f818000u);
+    Bf16Rows rows;
+    rows.resize(1, in, 32);
+    round_rows(values.data(), 0, 1, rows);
+    for (std::int64_t k = 0; k < row_stride(in); ++k) {
+      const std::int64_t from = k / 8 * 8 + kOrder[k % 8];
+      const std::uint16_t expected =
+          from < in ? rounded(values[static_cast<std::size_t>(from)]) : std::uint16_t{0};
+      ASSERT_EQ(rows.values[static_cast<std::size_t>(k)], expected) << in << " at " << k;
+    }
+    for (std::size_t group = 0; group < rows.sums.size(); ++group) {
+      double sum = 0.0, size = 0.0;
+      for (std::size_t k = 32 * group; k < std::min<std::size_t>(values.size(), 32 * (group + 1));
+           ++k) {
+        const float value =
+            std::bit_cast<float>(static_cast<std::uint32_t>(rounded(values[k])) << 16);
+        sum += value;
+        size += std::fabs(value);
+      }
+      // Five additions one after the other: four in a lane and its share of the last three.
+      EXPECT_NEAR(rows.sums[group], sum, 8 * 6e-8 * size);
+    }
+  }
+  for (float bad : {kNan, -kNan, kInfinity, -kInfinity, std::numeric_limits<float>::max()}) {
+    Bf16Rows rows;
+    rows.resize(1, 1, 0);
+    round_rows(&bad, 0, 1, rows);
+    EXPECT_EQ(rows.values[0], rounded(bad));
   }
 }
 

@@ -5,6 +5,7 @@
 // unpacking a step costs two masks and a shift per 16 columns, whatever the number of rows.
 #include <immintrin.h>
 
+#include "kernels/finish.h"
 #include "kernels/kernel_table.h"
 
 namespace qvlm::kernels {
@@ -88,56 +89,35 @@ template <int kBits, int kRows>
   }
 }
 
-// Which of the 16 columns from `column` on are in [begin, end).
-[[gnu::always_inline]] inline __mmask16 columns_in_range(std::int64_t column,
-                                                         std::int64_t begin,
-                                                         std::int64_t end) {
-  const std::int64_t first = begin > column ? begin - column : 0;
-  const std::int64_t last = end - column < 16 ? end - column : 16;
-  if (first >= last) return 0;
-  return static_cast<__mmask16>((1u << last) - (1u << first));
-}
-
-// out = totals * activation scale (+ bias), for one row of a tile.
-[[gnu::always_inline]] inline void store_row(const MatmulArguments& a,
-                                             std::int64_t row,
-                                             std::int64_t panel,
-                                             const float* totals) {
-  const __m512 scale = _mm512_set1_ps(a.activation_scales[row]);
-  for (int v = 0; v < kVectors; ++v) {
-    const std::int64_t column = panel * kPanel + v * 16;
-    const __mmask16 mask = columns_in_range(column, a.begin, a.end);
-    if (mask == 0) continue;
-    __m512 result = _mm512_mul_ps(_mm512_load_ps(totals + v * 16), scale);
-    if (a.bias != nullptr) {
-      result = _mm512_add_ps(result, _mm512_maskz_loadu_ps(mask, a.bias + column));
-    }
-    _mm512_mask_storeu_ps(a.out + row * a.stride + column, mask, result);
-  }
-}
-
 template <int kBits, int kRows>
-void multiply_tile(const MatmulArguments& a, std::int64_t panel, std::int64_t row) {
+void multiply_tile(const IntegerArguments& a, std::int64_t panel, std::int64_t row) {
   constexpr std::int64_t kStepBytes = kBits == 4 ? kStepBytes4 : kStepBytes8;
-  const std::int64_t stride = a.steps * kStep;
-  const std::uint8_t* weights = a.codes + panel * a.steps * kStepBytes;
+  const WeightArguments& w = a.weights;
+  const std::int64_t stride = a.activation_stride;
+  const std::uint8_t* weights = w.codes + panel * w.steps * kStepBytes;
   const std::int8_t* activations = a.activations + row * stride;
-  const float* scales = a.scales + panel * a.groups * kPanel;
+  const float* scales = w.scales + panel * w.groups * kPanel;
   alignas(64) float totals[kRows][kPanel] = {};
-  for (std::int64_t group = 0; group < a.groups; ++group) {
-    const std::int64_t first = group * a.group_steps;
-    const std::int64_t left = a.steps - first;
+  for (std::int64_t group = 0; group < w.groups; ++group) {
+    const std::int64_t first = group * w.group_steps;
+    const std::int64_t left = w.steps - first;
     __m512i sums[kRows][kVectors];
 #pragma GCC unroll 6
     for (int r = 0; r < kRows; ++r) {
-      const std::int32_t offset = a.activation_sums[(row + r) * a.groups + group];
+      const std::int32_t offset = a.activation_sums[(row + r) * w.groups + group];
 #pragma GCC unroll 4
       for (int v = 0; v < kVectors; ++v) {
-        sums[r][v] = _mm512_set1_epi32(-(1 << (kBits - 1)) * offset);
+        __m512i zero = _mm512_set1_epi32(1 << (kBits - 1));
+        if (w.zero_points != nullptr) {
+          const std::int8_t* points = w.zero_points + (panel * w.groups + group) * kPanel + 16 * v;
+          zero = _mm512_add_epi32(
+              zero, _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(points))));
+        }
+        sums[r][v] = _mm512_mullo_epi32(zero, _mm512_set1_epi32(-offset));
       }
     }
     add_group<kBits, kRows>(weights + first * kStepBytes, activations + first * kStep, stride,
-                            left < a.group_steps ? left : a.group_steps, sums);
+                            left < w.group_steps ? left : w.group_steps, sums);
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) {
       const __m512 scale = _mm512_loadu_ps(scales + group * kPanel + v * 16);
@@ -150,13 +130,16 @@ void multiply_tile(const MatmulArguments& a, std::int64_t panel, std::int64_t ro
     }
   }
   for (int r = 0; r < kRows; ++r) {
-    store_row(a, row + r, panel, totals[r]);
+    for (int c = 0; c < kPanel; ++c) {
+      totals[r][c] *= a.activation_scales[row + r];
+    }
+    finish_row(a.finish, row + r, panel, totals[r]);
   }
 }
 
 template <int kBits>
-void matmul(const MatmulArguments& a) {
-  using Tile = void (*)(const MatmulArguments&, std::int64_t, std::int64_t);
+void matmul(const IntegerArguments& a) {
+  using Tile = void (*)(const IntegerArguments&, std::int64_t, std::int64_t);
   constexpr Tile kTiles[kMaxRows + 1] = {nullptr,
                                          multiply_tile<kBits, 1>,
                                          multiply_tile<kBits, 2>,
@@ -166,7 +149,7 @@ void matmul(const MatmulArguments& a) {
                                          multiply_tile<kBits, 6>};
   // Tiles of nearly equal height: 20 rows are 4 times 5, not 6 + 6 + 6 + 2.
   const std::int64_t tiles = (a.rows + kMaxRows - 1) / kMaxRows;
-  for (std::int64_t panel = a.begin / kPanel; panel * kPanel < a.end; ++panel) {
+  for (std::int64_t panel = a.finish.begin / kPanel; panel * kPanel < a.finish.end; ++panel) {
     for (std::int64_t tile = 0; tile < tiles; ++tile) {
       const std::int64_t row = a.rows * tile / tiles;
       kTiles[a.rows * (tile + 1) / tiles - row](a, panel, row);
@@ -174,63 +157,8 @@ void matmul(const MatmulArguments& a) {
   }
 }
 
-void group_sums(const std::int8_t* codes,
-                std::int64_t rows,
-                std::int64_t steps,
-                std::int64_t group_steps,
-                std::int32_t* sums) {
-  const __m512i ones = _mm512_set1_epi8(1);
-  for (std::int64_t row = 0; row < rows; ++row, codes += steps * kStep) {
-    for (std::int64_t step = 0; step < steps; step += group_steps) {
-      const std::int64_t last = step + group_steps < steps ? step + group_steps : steps;
-      __m512i sum = _mm512_setzero_si512();
-      for (std::int64_t k = step * kStep; k < last * kStep; k += 64) {
-        const std::int64_t left = last * kStep - k;
-        const __mmask64 mask = left < 64 ? (__mmask64{1} << left) - 1 : ~__mmask64{0};
-        dot(sum, ones, _mm512_maskz_loadu_epi8(mask, codes + k));
-      }
-      *sums++ = _mm512_reduce_add_epi32(sum);
-    }
-  }
-}
-
-[[gnu::always_inline]] inline __mmask16 first_lanes(std::int64_t count) {
-  return count < 16 ? static_cast<__mmask16>((1u << count) - 1) : __mmask16{0xffff};
-}
-
-// The steps are explained in scalar.cc.
-void quantize_row(const float* values,
-                  std::int64_t in,
-                  float clip_ratio,
-                  float half_range,
-                  float low,
-                  float high,
-                  std::int8_t* codes,
-                  float* scale) {
-  const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
-  __m512i largest = _mm512_setzero_si512();
-  for (std::int64_t k = 0; k < in; k += 16) {
-    const __m512i bits = _mm512_maskz_loadu_epi32(first_lanes(in - k), values + k);
-    largest = _mm512_max_epi32(largest, _mm512_and_si512(bits, magnitude));
-  }
-  const std::int32_t absmax = _mm512_reduce_max_epi32(largest);
-  const bool finite = absmax < 0x7f800000;
-  float step = clip_ratio * __builtin_bit_cast(float, absmax) / half_range;
-  if (step == 0.0f) step = 1.0f;
-  *scale = finite ? step : __builtin_nanf("");
-  for (std::int64_t k = 0; k < in; k += 16) {
-    const __mmask16 mask = first_lanes(in - k);
-    __m512 value = _mm512_maskz_loadu_ps(mask, values + k);
-    value = _mm512_div_ps(value, _mm512_set1_ps(step));
-    value = _mm512_max_ps(value, _mm512_set1_ps(low));
-    value = _mm512_min_ps(value, _mm512_set1_ps(high));
-    const __m512i whole = finite ? _mm512_cvtps_epi32(value) : _mm512_setzero_si512();
-    _mm512_mask_cvtepi32_storeu_epi8(codes + k, mask, whole);
-  }
-}
-
 }  // namespace
 
-const KernelTable kAvx512VnniTable = {"avx512vnni", quantize_row, group_sums, matmul<8>, matmul<4>};
+const IntegerKernels kAvx512VnniInteger = {matmul<8>, matmul<4>};
 
 }  // namespace qvlm::kernels

@@ -8,6 +8,7 @@
 // a shift (w1, w3), for vpmaddwd with (a0, a2), (a1, a3).
 #include <immintrin.h>
 
+#include "kernels/finish.h"
 #include "kernels/kernel_table.h"
 
 namespace qvlm::kernels {
@@ -158,42 +159,34 @@ void add_group(const std::uint8_t* weights,
   }
 }
 
-// out = totals * activation scale (+ bias), for one row of a tile.
-void store_row(const MatmulArguments& a,
-               std::int64_t row,
-               std::int64_t panel,
-               const float* totals) {
-  const float scale = a.activation_scales[row];
-  const std::int64_t start = panel * kPanel;
-  const std::int64_t begin = a.begin > start ? a.begin : start;
-  const std::int64_t end = a.end < start + kPanel ? a.end : start + kPanel;
-  float* out = a.out + row * a.stride;
-  for (std::int64_t column = begin; column < end; ++column) {
-    const float product = totals[column - start] * scale;
-    out[column] = a.bias == nullptr ? product : product + a.bias[column];
-  }
-}
-
 template <int kBits, int kRows>
-void multiply_tile(const MatmulArguments& a, std::int64_t panel, std::int64_t row) {
+void multiply_tile(const IntegerArguments& a, std::int64_t panel, std::int64_t row) {
   constexpr std::int64_t kStepBytes = kBits == 4 ? kStepBytes4 : kStepBytes8;
-  const std::int64_t stride = a.steps * kStep;
-  const std::uint8_t* weights = a.codes + panel * a.steps * kStepBytes;
+  const WeightArguments& w = a.weights;
+  const std::int64_t stride = a.activation_stride;
+  const std::uint8_t* weights = w.codes + panel * w.steps * kStepBytes;
   const std::int8_t* activations = a.activations + row * stride;
-  const float* scales = a.scales + panel * a.groups * kPanel;
+  const float* scales = w.scales + panel * w.groups * kPanel;
   alignas(32) float totals[kRows][kPanel] = {};
   Sums sums;
-  for (std::int64_t group = 0; group < a.groups; ++group) {
-    const std::int64_t first = group * a.group_steps;
-    const std::int64_t left = a.steps - first;
+  for (std::int64_t group = 0; group < w.groups; ++group) {
+    const std::int64_t first = group * w.group_steps;
+    const std::int64_t left = w.steps - first;
     for (int r = 0; r < kRows; ++r) {
-      const std::int32_t offset = a.activation_sums[(row + r) * a.groups + group];
+      const std::int32_t offset = a.activation_sums[(row + r) * w.groups + group];
       for (std::int64_t column = 0; column < kPanel; column += 8) {
-        store(sums.values[r] + column, _mm256_set1_epi32(-(1 << (kBits - 1)) * offset));
+        __m256i zero = _mm256_set1_epi32(1 << (kBits - 1));
+        if (w.zero_points != nullptr) {
+          const std::int8_t* points =
+              w.zero_points + (panel * w.groups + group) * kPanel + column;
+          zero = _mm256_add_epi32(
+              zero, _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(points))));
+        }
+        store(sums.values[r] + column, _mm256_mullo_epi32(zero, _mm256_set1_epi32(-offset)));
       }
     }
     add_group<kBits, kRows>(weights + first * kStepBytes, activations + first * kStep, stride,
-                            left < a.group_steps ? left : a.group_steps, sums);
+                            left < w.group_steps ? left : w.group_steps, sums);
     for (int r = 0; r < kRows; ++r) {
       for (std::int64_t column = 0; column < kPanel; column += 8) {
         const __m256 scale = _mm256_loadu_ps(scales + group * kPanel + column);
@@ -204,18 +197,21 @@ void multiply_tile(const MatmulArguments& a, std::int64_t panel, std::int64_t ro
     }
   }
   for (int r = 0; r < kRows; ++r) {
-    store_row(a, row + r, panel, totals[r]);
+    for (int c = 0; c < kPanel; ++c) {
+      totals[r][c] *= a.activation_scales[row + r];
+    }
+    finish_row(a.finish, row + r, panel, totals[r]);
   }
 }
 
 template <int kBits>
-void matmul(const MatmulArguments& a) {
-  using Tile = void (*)(const MatmulArguments&, std::int64_t, std::int64_t);
+void matmul(const IntegerArguments& a) {
+  using Tile = void (*)(const IntegerArguments&, std::int64_t, std::int64_t);
   constexpr Tile kTiles[kMaxRows + 1] = {nullptr, multiply_tile<kBits, 1>, multiply_tile<kBits, 2>,
                                          multiply_tile<kBits, 3>, multiply_tile<kBits, 4>};
   // Tiles of nearly equal height: 5 rows are 3 + 2, not 4 + 1.
   const std::int64_t tiles = (a.rows + kMaxRows - 1) / kMaxRows;
-  for (std::int64_t panel = a.begin / kPanel; panel * kPanel < a.end; ++panel) {
+  for (std::int64_t panel = a.finish.begin / kPanel; panel * kPanel < a.finish.end; ++panel) {
     for (std::int64_t tile = 0; tile < tiles; ++tile) {
       const std::int64_t row = a.rows * tile / tiles;
       kTiles[a.rows * (tile + 1) / tiles - row](a, panel, row);
@@ -223,86 +219,8 @@ void matmul(const MatmulArguments& a) {
   }
 }
 
-std::int32_t add_lanes(__m256i lanes) {
-  alignas(32) std::int32_t values[8];
-  store(values, lanes);
-  std::int32_t sum = 0;
-  for (std::int32_t value : values) {
-    sum += value;
-  }
-  return sum;
-}
-
-void group_sums(const std::int8_t* codes,
-                std::int64_t rows,
-                std::int64_t steps,
-                std::int64_t group_steps,
-                std::int32_t* sums) {
-  for (std::int64_t row = 0; row < rows; ++row, codes += steps * kStep) {
-    for (std::int64_t step = 0; step < steps; step += group_steps) {
-      const std::int64_t last = step + group_steps < steps ? step + group_steps : steps;
-      __m256i sum = _mm256_setzero_si256();
-      std::int64_t k = step * kStep;
-      for (; k + 32 <= last * kStep; k += 32) {
-        const __m256i pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), load(codes + k));
-        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
-      }
-      std::int32_t total = add_lanes(sum);
-      for (; k < last * kStep; ++k) {
-        total += codes[k];
-      }
-      *sums++ = total;
-    }
-  }
-}
-
-// Loads 8 values, or fewer followed by zeros.
-inline __m256 load_values(const float* values, std::int64_t count) {
-  if (count >= 8) return _mm256_loadu_ps(values);
-  const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-  return _mm256_maskload_ps(values, _mm256_cmpgt_epi32(_mm256_set1_epi32(int(count)), lane));
-}
-
-// The steps are explained in scalar.cc.
-void quantize_row(const float* values,
-                  std::int64_t in,
-                  float clip_ratio,
-                  float half_range,
-                  float low,
-                  float high,
-                  std::int8_t* codes,
-                  float* scale) {
-  const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
-  __m256i largest = _mm256_setzero_si256();
-  for (std::int64_t k = 0; k < in; k += 8) {
-    const __m256i bits = _mm256_castps_si256(load_values(values + k, in - k));
-    largest = _mm256_max_epi32(largest, _mm256_and_si256(bits, magnitude));
-  }
-  alignas(32) std::int32_t lanes[8];
-  store(lanes, largest);
-  std::int32_t absmax = 0;
-  for (std::int32_t lane : lanes) {
-    absmax = lane > absmax ? lane : absmax;
-  }
-  const bool finite = absmax < 0x7f800000;
-  float step = clip_ratio * __builtin_bit_cast(float, absmax) / half_range;
-  if (step == 0.0f) step = 1.0f;
-  *scale = finite ? step : __builtin_nanf("");
-  for (std::int64_t k = 0; k < in; k += 8) {
-    __m256 value = _mm256_div_ps(load_values(values + k, in - k), _mm256_set1_ps(step));
-    value = _mm256_max_ps(value, _mm256_set1_ps(low));
-    value = _mm256_min_ps(value, _mm256_set1_ps(high));
-    const __m256i whole = finite ? _mm256_cvtps_epi32(value) : _mm256_setzero_si256();
-    const __m128i words =
-        _mm_packs_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1));
-    const __m128i bytes = _mm_packs_epi16(words, words);
-    const std::int64_t count = in - k < 8 ? in - k : 8;
-    __builtin_memcpy(codes + k, &bytes, static_cast<std::size_t>(count));
-  }
-}
-
 }  // namespace
 
-const KernelTable kAvx2Table = {"avx2", quantize_row, group_sums, matmul<8>, matmul<4>};
+const IntegerKernels kAvx2Integer = {matmul<8>, matmul<4>};
 
 }  // namespace qvlm::kernels
