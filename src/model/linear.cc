@@ -1,16 +1,50 @@
 #include "model/linear.h"
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "base/parallel.h"
+#include "model/functional.h"
 #include "model/matmul_clock.h"
 #include "tensor/shape.h"
 
 namespace qvlm {
 namespace {
 
-// Columns per range when one product is split over threads: below this the start of a thread costs
-// more than it saves.
-constexpr std::int64_t kColumnGrain = 256;
+// Columns of a product per range when it is split over threads: a few ranges a thread, so that one
+// that is held up does not hold up all, but each with enough products and enough bytes of weights
+// that starting it is cheap; whole panels of 64.
+std::int64_t column_grain(const kernels::PackedWeights& weight, std::int64_t rows) {
+  constexpr std::int64_t kProducts = 2'000'000, kBytes = 100'000;
+  const std::int64_t for_products = kProducts / (rows * weight.in);
+  const std::int64_t for_bytes = kBytes * 8 / (weight.bits * weight.in);
+  const std::int64_t for_balance = weight.out / (4 * thread_count());
+  const std::int64_t columns = std::max({std::min(for_products, for_bytes), for_balance});
+  return std::max<std::int64_t>(1, (columns + 63) / 64) * 64;
+}
+
+kernels::Function kernel_function(const std::optional<Activation>& function) {
+  if (!function) return kernels::Function::kNone;
+  switch (*function) {
+    case Activation::kGelu:
+      return kernels::Function::kGelu;
+    case Activation::kGeluTanh:
+      return kernels::Function::kGeluTanh;
+    case Activation::kQuickGelu:
+      return kernels::Function::kQuickGelu;
+    case Activation::kSilu:
+      return kernels::Function::kSilu;
+  }
+  fail(ErrorKind::kInternal, "linear: unknown activation function");
+}
+
+// The same on a tensor, for products that LibTorch computes.
+at::Tensor finish_tensor(at::Tensor product, const Finish& finish) {
+  if (finish.function) product = activate(product, *finish.function);
+  if (finish.combine == kernels::Combine::kAdd) return product.add_(finish.operand);
+  if (finish.combine == kernels::Combine::kMultiply) return product.mul_(finish.operand);
+  return product;
+}
 
 }  // namespace
 
@@ -24,6 +58,8 @@ std::string_view arithmetic_name(Arithmetic arithmetic) {
       return "dequantize, then float";
     case Arithmetic::kSimulated:
       return "simulated";
+    case Arithmetic::kUnpacked:
+      return "unpack to bf16, then bf16";
     case Arithmetic::kInteger:
       return "integer";
   }
@@ -33,81 +69,113 @@ std::string_view arithmetic_name(Arithmetic arithmetic) {
 Arithmetic arithmetic_of(const std::optional<LinearScheme>& scheme, Execution execution) {
   if (execution == Execution::kBf16) return Arithmetic::kBf16;
   if (!scheme) return Arithmetic::kFloat;
-  if (!scheme->activation || execution == Execution::kFloat) return Arithmetic::kDequantized;
-  // The integer kernels know symmetric codes only; an asymmetric weight is simulated.
-  const bool packs =
-      execution == Execution::kPacked && scheme->weight.symmetric && scheme->activation->symmetric;
-  return packs ? Arithmetic::kInteger : Arithmetic::kSimulated;
+  if (execution == Execution::kFloat) return Arithmetic::kDequantized;
+  if (execution == Execution::kSimulated) return Arithmetic::kSimulated;
+  if (!scheme->activation) return Arithmetic::kUnpacked;
+  // The integer kernels know symmetric activations only.
+  return scheme->activation->symmetric ? Arithmetic::kInteger : Arithmetic::kSimulated;
+}
+
+Finish add_to(at::Tensor operand) {
+  return {std::nullopt, kernels::Combine::kAdd, std::move(operand)};
+}
+
+Finish multiply_by(at::Tensor operand) {
+  return {std::nullopt, kernels::Combine::kMultiply, std::move(operand)};
 }
 
 Linear::Linear(at::Tensor weight, at::Tensor bias)
     : storage_(Dense{std::move(weight)}), bias_(std::move(bias)) {}
 
-Linear::Linear(const QuantizedTensor& weight,
+Linear::Linear(const QuantizedWeight& weight,
                at::Tensor bias,
                const std::optional<Scheme>& activation,
                Execution execution)
     : storage_(store(weight, activation, execution)), bias_(std::move(bias)) {}
 
-Linear::Storage Linear::store(const QuantizedTensor& weight,
+Linear::Storage Linear::store(const QuantizedWeight& weight,
                               const std::optional<Scheme>& activation,
                               Execution execution) {
   switch (arithmetic_of(LinearScheme{weight.scheme, activation}, execution)) {
-    case Arithmetic::kInteger: {
-      const QuantizedWeight raw = to_quantized_weight(weight);
-      const int bits = raw.scheme.bits <= 4 ? 4 : 8;
-      const bool grouped = raw.scheme.granularity == Granularity::kGroup;
-      return Packed{kernels::pack_weights({raw.out, raw.in, bits,
-                                           grouped ? raw.scheme.group_size : 0, raw.codes,
-                                           raw.scales, raw.zero_points}),
-                    *activation};
+    case Arithmetic::kInteger:
+    case Arithmetic::kUnpacked: {
+      const bool grouped = weight.scheme.granularity == Granularity::kGroup;
+      return Packed{kernels::pack_weights({weight.out, weight.in, weight.scheme.bits,
+                                           grouped ? weight.scheme.group_size : 0, weight.codes,
+                                           weight.scales, weight.zero_points}),
+                    activation};
     }
     case Arithmetic::kSimulated:
-      return Simulated{weight.dequantize(), *activation};
+      return Simulated{to_quantized_tensor(weight).dequantize(), activation};
     case Arithmetic::kBf16:
-      return Dense{weight.dequantize().to(at::kBFloat16)};
+      return Dense{to_quantized_tensor(weight).dequantize().to(at::kBFloat16)};
     default:
-      return Dense{weight.dequantize(), /*dequantized=*/true};
+      return Dense{to_quantized_tensor(weight).dequantize(), /*dequantized=*/true};
   }
 }
 
 Arithmetic Linear::arithmetic() const {
-  if (std::holds_alternative<Packed>(storage_)) return Arithmetic::kInteger;
+  if (const auto* packed = std::get_if<Packed>(&storage_)) {
+    return packed->activation ? Arithmetic::kInteger : Arithmetic::kUnpacked;
+  }
   if (std::holds_alternative<Simulated>(storage_)) return Arithmetic::kSimulated;
   const Dense& dense = std::get<Dense>(storage_);
   if (dense.weight.scalar_type() == at::kBFloat16) return Arithmetic::kBf16;
   return dense.dequantized ? Arithmetic::kDequantized : Arithmetic::kFloat;
 }
 
-at::Tensor Linear::forward(const at::Tensor& x) const {
+at::Tensor Linear::forward(const LinearInput& x, const Finish& finish) const {
   const MatmulTimer timer;
-  if (const auto* packed = std::get_if<Packed>(&storage_)) return forward_packed(x, *packed);
+  if (const auto* packed = std::get_if<Packed>(&storage_)) {
+    return forward_packed(x, *packed, finish);
+  }
+  return finish_tensor(forward_dense(x), finish);
+}
+
+at::Tensor Linear::forward_dense(const LinearInput& x) const {
   if (const auto* simulated = std::get_if<Simulated>(&storage_)) {
-    return at::linear(fake_quantize_tokens(x, simulated->activation), simulated->weight, bias_);
+    const at::Tensor rounded = simulated->activation
+                                   ? fake_quantize_tokens(x.values(), *simulated->activation)
+                                   : x.values().to(at::kBFloat16).to(at::kFloat);
+    return at::linear(rounded, simulated->weight, bias_);
   }
   const at::Tensor& weight = std::get<Dense>(storage_).weight;
-  if (weight.scalar_type() != at::kBFloat16) return at::linear(x, weight, bias_);
-  at::Tensor product = at::linear(x.to(at::kBFloat16), weight).to(at::kFloat);
+  if (weight.scalar_type() != at::kBFloat16) return at::linear(x.values(), weight, bias_);
+  at::Tensor product = at::linear(x.values().to(at::kBFloat16), weight).to(at::kFloat);
   return bias_.defined() ? product.add_(bias_) : product;
 }
 
-at::Tensor Linear::forward_packed(const at::Tensor& x, const Packed& packed) const {
+at::Tensor Linear::forward_packed(const LinearInput& x,
+                                  const Packed& packed,
+                                  const Finish& finish) const {
   const kernels::PackedWeights& weight = packed.weight;
-  require_shape(x, "linear", {kAnySize, weight.in});
-  const at::Tensor rows = x.contiguous();
-  const at::Tensor out = at::empty({rows.size(0), weight.out}, at::kFloat);
-  kernels::QuantizedRows quantized;
-  quantized.resize(rows.size(0), weight.in, weight.group_size);
-  const kernels::ActivationCodes format{packed.activation.bits,
-                                        static_cast<float>(packed.activation.clip_ratio)};
-  kernels::quantize_rows(rows.const_data_ptr<float>(), format, 0, rows.size(0), quantized);
+  require_shape(x.values(), "linear", {kAnySize, weight.in});
+  const std::int64_t rows = x.values().size(0);
+  const at::Tensor out = at::empty({rows, weight.out}, at::kFloat);
   kernels::Output output;
   output.values = out.data_ptr<float>();
   output.stride = weight.out;
   output.bias = bias_.defined() ? bias_.const_data_ptr<float>() : nullptr;
-  for_ranges(weight.out, kColumnGrain, [&](std::int64_t begin, std::int64_t end) {
-    kernels::matmul(weight, quantized, begin, end, output);
-  });
+  output.function = kernel_function(finish.function);
+  output.combine = finish.combine;
+  at::Tensor operand;
+  if (finish.operand.defined()) {
+    require_shape(finish.operand, "operand of a linear", {rows, weight.out});
+    operand = finish.operand.contiguous();
+    output.operand = operand.const_data_ptr<float>();
+    output.operand_stride = weight.out;
+  }
+  const auto multiply = [&](const auto& activations) {
+    const std::int64_t grain = column_grain(weight, std::max<std::int64_t>(1, rows));
+    for_ranges(weight.out, grain, [&](std::int64_t begin, std::int64_t end) {
+      kernels::matmul(weight, activations, begin, end, output);
+    });
+  };
+  if (packed.activation) {
+    multiply(x.codes(*packed.activation, weight.group_size));
+  } else {
+    multiply(x.bf16(weight.group_size));
+  }
   return out;
 }
 

@@ -9,6 +9,8 @@
 #include <string_view>
 #include <variant>
 
+#include "io/hf_config.h"
+#include "model/linear_input.h"
 #include "quant/quantized_tensor.h"
 #include "tensor/tensor.h"
 
@@ -19,7 +21,8 @@ enum class Arithmetic {
   kFloat,        // the weight is float in the checkpoint
   kBf16,         // bf16 product of inputs and weight rounded to it, wherever that came from
   kDequantized,  // float product on a dequantized weight
-  kSimulated,    // the same, activations rounded to their codes first
+  kSimulated,    // the same, inputs rounded first: to their codes, or to bf16 where they have none
+  kUnpacked,     // codes become bf16 in registers, bf16 product; the weight stays low-bit in memory
   kInteger,      // integer product of codes
 };
 std::string_view arithmetic_name(Arithmetic arithmetic);
@@ -27,17 +30,27 @@ std::string_view arithmetic_name(Arithmetic arithmetic);
 // The arithmetic that a linear of this scheme has under an execution.
 Arithmetic arithmetic_of(const std::optional<LinearScheme>& scheme, Execution execution);
 
+// What happens to a product on its way out: y = function(product + bias), then y + operand or
+// y * operand. Packed linears do it while the product is in registers.
+struct Finish {
+  std::optional<Activation> function;
+  kernels::Combine combine = kernels::Combine::kNone;
+  at::Tensor operand;  // [tokens, out]; with combine
+};
+Finish add_to(at::Tensor operand);
+Finish multiply_by(at::Tensor operand);
+
 class Linear {
  public:
   // weight: [out, in] float32, or bfloat16 to multiply in; bias: [out] float32 or undefined.
   Linear(at::Tensor weight, at::Tensor bias);
-  Linear(const QuantizedTensor& weight,
+  Linear(const QuantizedWeight& weight,
          at::Tensor bias,
          const std::optional<Scheme>& activation,
          Execution execution);
 
   // [tokens, in] -> [tokens, out], float32.
-  at::Tensor forward(const at::Tensor& x) const;
+  at::Tensor forward(const LinearInput& x, const Finish& finish = {}) const;
 
   Arithmetic arithmetic() const;
 
@@ -48,18 +61,19 @@ class Linear {
   };
   struct Simulated {
     at::Tensor weight;  // dequantized
-    Scheme activation;
+    std::optional<Scheme> activation;
   };
   struct Packed {
     kernels::PackedWeights weight;
-    Scheme activation;
+    std::optional<Scheme> activation;
   };
   using Storage = std::variant<Dense, Simulated, Packed>;
 
-  static Storage store(const QuantizedTensor& weight,
+  static Storage store(const QuantizedWeight& weight,
                        const std::optional<Scheme>& activation,
                        Execution execution);
-  at::Tensor forward_packed(const at::Tensor& x, const Packed& packed) const;
+  at::Tensor forward_dense(const LinearInput& x) const;
+  at::Tensor forward_packed(const LinearInput& x, const Packed& packed, const Finish& finish) const;
 
   Storage storage_;
   at::Tensor bias_;

@@ -41,18 +41,19 @@ DecoderLayer::DecoderLayer(const Weights& layer, const TextConfig& config)
       down_(layer.linear(
           "mlp.down_proj", config.intermediate_size, config.hidden_size, config.mlp_bias)) {}
 
-at::Tensor DecoderLayer::attend(const at::Tensor& x,
+at::Tensor DecoderLayer::attend(const LinearInput& x,
+                                const at::Tensor& residual,
                                 const RopeAngles& angles,
                                 KvCache& cache,
                                 std::int64_t index) const {
   const auto heads = [&](const at::Tensor& projected) {
-    return projected.reshape({x.size(0), -1, config_.head_dim})
+    return projected.reshape({residual.size(0), -1, config_.head_dim})
         .transpose(0, 1);  // [heads, tokens, head_dim]
   };
   const at::Tensor query = rotate(heads(q_.forward(x)), angles);
   const auto [keys, values] =
       cache.append(index, rotate(heads(k_.forward(x)), angles), heads(v_.forward(x)));
-  return o_.forward(attention(query, keys, values, /*causal=*/true));
+  return o_.forward(attention(query, keys, values, /*causal=*/true), add_to(residual));
 }
 
 at::Tensor DecoderLayer::forward(const at::Tensor& x,
@@ -60,11 +61,10 @@ at::Tensor DecoderLayer::forward(const at::Tensor& x,
                                  KvCache& cache,
                                  std::int64_t index) const {
   const at::Tensor middle =
-      x + attend(rms_norm(x, input_norm_, config_.rms_norm_eps), angles, cache, index);
-  const at::Tensor normed = rms_norm(middle, post_attention_norm_, config_.rms_norm_eps);
-  const at::Tensor gated =
-      activate(gate_.forward(normed), config_.activation) * up_.forward(normed);
-  return middle + down_.forward(gated);
+      attend(rms_norm(x, input_norm_, config_.rms_norm_eps), x, angles, cache, index);
+  const LinearInput normed = rms_norm(middle, post_attention_norm_, config_.rms_norm_eps);
+  const at::Tensor gate = gate_.forward(normed, {.function = config_.activation});
+  return down_.forward(up_.forward(normed, multiply_by(gate)), add_to(middle));
 }
 
 Head::Head(const Weights& root, const ModelConfig& config)

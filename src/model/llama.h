@@ -22,7 +22,9 @@ class DecoderLayer {
                      std::int64_t index) const;
 
  private:
-  at::Tensor attend(const at::Tensor& x,
+  // x: the normed input; residual: what the result is added to.
+  at::Tensor attend(const LinearInput& x,
+                    const at::Tensor& residual,
                     const RopeAngles& angles,
                     KvCache& cache,
                     std::int64_t index) const;

@@ -1,7 +1,5 @@
 #include "model/projector.h"
 
-#include "model/functional.h"
-
 namespace qvlm {
 namespace {
 
@@ -19,7 +17,7 @@ Projector::Projector(const Weights& projector, const ModelConfig& config)
           "linear_2", config.text.hidden_size, config.text.hidden_size, config.projector_bias)) {}
 
 at::Tensor Projector::forward(const at::Tensor& features) const {
-  return linear_2_.forward(activate(linear_1_.forward(features), activation_));
+  return linear_2_.forward(linear_1_.forward(features, {.function = activation_}));
 }
 
 }  // namespace qvlm

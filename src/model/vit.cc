@@ -48,23 +48,23 @@ VisionLayer::VisionLayer(const Weights& layer, const VisionConfig& config)
       fc1_(layer.linear("mlp.fc1", config.hidden_size, config.intermediate_size, true)),
       fc2_(layer.linear("mlp.fc2", config.intermediate_size, config.hidden_size, true)) {}
 
-at::Tensor VisionLayer::attend(const at::Tensor& x) const {
+at::Tensor VisionLayer::attend(const LinearInput& x, const at::Tensor& residual) const {
   const auto heads = [&](const at::Tensor& projected) {
-    return projected.reshape({x.size(0), config_.heads, -1})
+    return projected.reshape({residual.size(0), config_.heads, -1})
         .transpose(0, 1);  // [heads, tokens, head_dim]
   };
   const at::Tensor mixed =
       attention(heads(q_.forward(x)), heads(k_.forward(x)), heads(v_.forward(x)), /*causal=*/false);
-  return out_.forward(mixed);
+  return out_.forward(mixed, add_to(residual));
 }
 
 at::Tensor VisionLayer::forward(const at::Tensor& x) const {
   const double eps = config_.layer_norm_eps;
   const at::Tensor middle =
-      x + attend(at::layer_norm(x, {config_.hidden_size}, norm1_weight_, norm1_bias_, eps));
+      attend(at::layer_norm(x, {config_.hidden_size}, norm1_weight_, norm1_bias_, eps), x);
   const at::Tensor normed =
       at::layer_norm(middle, {config_.hidden_size}, norm2_weight_, norm2_bias_, eps);
-  return middle + fc2_.forward(activate(fc1_.forward(normed), config_.activation));
+  return fc2_.forward(fc1_.forward(normed, {.function = config_.activation}), add_to(middle));
 }
 
 std::int64_t needed_vision_layers(const ModelConfig& config) {

@@ -31,7 +31,8 @@ class VisionLayer {
   at::Tensor forward(const at::Tensor& x) const;  // [tokens, hidden] -> the same
 
  private:
-  at::Tensor attend(const at::Tensor& x) const;
+  // x: the normed input; residual: what the result is added to.
+  at::Tensor attend(const LinearInput& x, const at::Tensor& residual) const;
 
   VisionConfig config_;
   at::Tensor norm1_weight_, norm1_bias_, norm2_weight_, norm2_bias_;

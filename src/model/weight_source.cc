@@ -50,7 +50,7 @@ Linear Weights::linear(std::string_view name, std::int64_t in, std::int64_t out,
   require(weight.out == out && weight.in == in, ErrorKind::kCorrupt, ours,
           ": quantized weight is [", weight.out, ", ", weight.in, "], config.json asks for [", out,
           ", ", in, "]");
-  return Linear(to_quantized_tensor(weight), bias_values, scheme->activation, source_->execution);
+  return Linear(weight, bias_values, scheme->activation, source_->execution);
 }
 
 }  // namespace qvlm

@@ -3,6 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
+#include "model/functional.h"
 #include "model/matmul_clock.h"
 
 namespace qvlm {
@@ -13,52 +16,95 @@ struct Case {
   bool symmetric;
 };
 
-QuantizedTensor random_weight(const Case& c, std::int64_t out, std::int64_t in) {
+QuantizedWeight random_weight(const Case& c, std::int64_t out, std::int64_t in) {
   Scheme scheme{.bits = c.weight_bits, .symmetric = c.symmetric};
   if (c.group_size > 0) {
     scheme.granularity = Granularity::kGroup;
     scheme.group_size = c.group_size;
   }
-  return quantize_weight(at::randn({out, in}), scheme, at::kFloat);
+  return to_quantized_weight(quantize_weight(at::randn({out, in}), scheme, at::kFloat));
+}
+
+std::optional<Scheme> activation_scheme(const Case& c) {
+  if (c.activation_bits == 16) return std::nullopt;
+  return Scheme{.bits = c.activation_bits,
+                .granularity = Granularity::kToken,
+                .dynamic = true,
+                .clip_ratio = 0.9};
 }
 
 class LinearTest : public testing::TestWithParam<Case> {};
 
-// Codes and integer sums are equal by construction; the float steps differ only in order. With n =
-// in products summed in float32 the simulated sum is off by at most n * 2^-24 of the sum of
-// magnitudes.
+// The codes of both are the same (next test), and so the integer sums, which kernels_test holds to
+// the formula; the float steps differ only in order. With n = in products summed in float32 the
+// simulated sum is off by at most n * 2^-24 of the sum of magnitudes. bf16 products are summed in
+// float32 too.
 TEST_P(LinearTest, PackedEqualsSimulated) {
   at::manual_seed(7);
   constexpr std::int64_t kOut = 75, kIn = 256;
-  const QuantizedTensor weight = random_weight(GetParam(), kOut, kIn);
-  const Scheme activation{.bits = GetParam().activation_bits,
-                          .granularity = Granularity::kToken,
-                          .dynamic = true,
-                          .clip_ratio = 0.9};
+  const QuantizedWeight weight = random_weight(GetParam(), kOut, kIn);
+  const std::optional<Scheme> activation = activation_scheme(GetParam());
   const at::Tensor bias = at::randn({kOut});
   const Linear packed(weight, bias, activation, Execution::kPacked);
   const Linear simulated(weight, bias, activation, Execution::kSimulated);
   for (const std::int64_t tokens : {0, 1, 5, 33}) {
     const at::Tensor x = at::randn({tokens, kIn});
-    const at::Tensor want = simulated.forward(x);
+    const at::Tensor rounded =
+        activation ? fake_quantize_tokens(x, *activation) : x.to(at::kBFloat16).to(at::kFloat);
     const at::Tensor bound =
-        at::matmul(fake_quantize_tokens(x, activation).abs(), weight.dequantize().abs().t()) *
+        at::matmul(rounded.abs(), to_quantized_tensor(weight).dequantize().abs().t()) *
             (kIn * 0x1p-23) +
         1e-6;
-    EXPECT_TRUE(((packed.forward(x) - want).abs() <= bound).all().item<bool>());
+    const at::Tensor difference = packed.forward(x) - simulated.forward(x);
+    EXPECT_TRUE((difference.abs() <= bound).all().item<bool>());
   }
 }
 
+TEST_P(LinearTest, InputsHaveTheCodesOfTheGrid) {
+  at::manual_seed(9);
+  const std::optional<Scheme> activation = activation_scheme(GetParam());
+  if (!activation) return;
+  const at::Tensor x = at::randn({40, 250}) * at::logspace(-3, 3, 40).unsqueeze(1);
+  const LinearInput input(x);
+  const kernels::QuantizedRows& rows = input.codes(*activation, 0);
+  const Grid grid = make_grid(observe_tokens(x, *activation), *activation);
+  const at::Tensor want = quantize(x, grid, *activation).to(at::kChar).contiguous();
+  for (std::int64_t row = 0; row < 40; ++row) {
+    const std::int8_t* codes = rows.codes.data() + row * kernels::row_stride(250);
+    ASSERT_TRUE(std::equal(codes, codes + 250, want.const_data_ptr<std::int8_t>() + row * 250));
+  }
+}
+
+// Functions differ from LibTorch's by up to 4e-7 of the larger of 1 and the value.
+TEST_P(LinearTest, FinishesLikeTensorOperations) {
+  at::manual_seed(10);
+  const QuantizedWeight weight = random_weight(GetParam(), 75, 256);
+  const Linear linear(weight, at::randn({75}), activation_scheme(GetParam()), Execution::kPacked);
+  const at::Tensor x = at::randn({9, 256}), operand = at::randn({9, 75});
+  const at::Tensor plain = linear.forward(x);
+  const auto expect_close = [&](const at::Tensor& got, const at::Tensor& want) {
+    EXPECT_TRUE(at::allclose(got, want, 1e-6, 1e-6));
+  };
+  for (const Activation function :
+       {Activation::kGelu, Activation::kGeluTanh, Activation::kQuickGelu, Activation::kSilu}) {
+    expect_close(linear.forward(x, {.function = function}), activate(plain, function));
+  }
+  expect_close(linear.forward(x, add_to(operand)), plain + operand);
+  expect_close(linear.forward(x, multiply_by(operand)), plain * operand);
+}
+
 TEST_P(LinearTest, SaysWhatItDoes) {
-  const QuantizedTensor weight = random_weight(GetParam(), 8, 256);
-  const Scheme activation{.bits = 8, .granularity = Granularity::kToken, .dynamic = true};
-  const Arithmetic packed = Linear(weight, {}, activation, Execution::kPacked).arithmetic();
-  EXPECT_EQ(packed, GetParam().symmetric ? Arithmetic::kInteger : Arithmetic::kSimulated);
-  EXPECT_EQ(Linear(weight, {}, activation, Execution::kFloat).arithmetic(),
-            Arithmetic::kDequantized);
-  EXPECT_EQ(Linear(weight, {}, {}, Execution::kPacked).arithmetic(), Arithmetic::kDequantized);
+  const QuantizedWeight weight = random_weight(GetParam(), 8, 256);
+  const std::optional<Scheme> activation = activation_scheme(GetParam());
+  const auto arithmetic = [&](Execution execution) {
+    return Linear(weight, {}, activation, execution).arithmetic();
+  };
+  EXPECT_EQ(arithmetic(Execution::kPacked),
+            activation ? Arithmetic::kInteger : Arithmetic::kUnpacked);
+  EXPECT_EQ(arithmetic(Execution::kSimulated), Arithmetic::kSimulated);
+  EXPECT_EQ(arithmetic(Execution::kFloat), Arithmetic::kDequantized);
+  EXPECT_EQ(arithmetic(Execution::kBf16), Arithmetic::kBf16);
   EXPECT_EQ(Linear(at::ones({2, 2}), {}).arithmetic(), Arithmetic::kFloat);
-  EXPECT_EQ(Linear(weight, {}, activation, Execution::kBf16).arithmetic(), Arithmetic::kBf16);
   EXPECT_EQ(Linear(at::ones({2, 2}, at::kBFloat16), {}).arithmetic(), Arithmetic::kBf16);
 }
 
@@ -83,7 +129,11 @@ INSTANTIATE_TEST_SUITE_P(Schemes,
                                          Case{6, 6, 0, true},
                                          Case{3, 3, 64, true},
                                          Case{8, 8, 64, true},
-                                         Case{4, 8, 128, false}));
+                                         Case{4, 8, 128, false},
+                                         Case{8, 8, 0, false},
+                                         Case{4, 16, 128, true},
+                                         Case{4, 16, 128, false},
+                                         Case{8, 16, 0, true}));
 
 }  // namespace
 }  // namespace qvlm

@@ -1,0 +1,48 @@
+#include "model/linear_input.h"
+
+#include <algorithm>
+
+#include "base/parallel.h"
+
+namespace qvlm {
+namespace {
+
+// Values per range when rows are converted by several threads: below this the start of a thread
+// costs more than it saves.
+constexpr std::int64_t kValueGrain = 1 << 16;
+
+std::int64_t row_grain(std::int64_t in) {
+  return std::max<std::int64_t>(1, kValueGrain / in);
+}
+
+}  // namespace
+
+LinearInput::LinearInput(const at::Tensor& x) : values_(x.contiguous()) {}
+
+const kernels::QuantizedRows& LinearInput::codes(const Scheme& activation,
+                                                 std::int64_t group_size) const {
+  if (scheme_ == activation && codes_.group_size == group_size) return codes_;
+  const std::int64_t rows = values_.size(0), in = values_.size(1);
+  codes_.resize(rows, in, group_size);
+  const kernels::ActivationCodes format{activation.bits, static_cast<float>(activation.clip_ratio)};
+  const float* values = values_.const_data_ptr<float>();
+  for_ranges(rows, row_grain(in), [&](std::int64_t begin, std::int64_t end) {
+    kernels::quantize_rows(values, format, begin, end, codes_);
+  });
+  scheme_ = activation;
+  return codes_;
+}
+
+const kernels::Bf16Rows& LinearInput::bf16(std::int64_t group_size) const {
+  if (bf16_ && bf16_->group_size == group_size) return *bf16_;
+  const std::int64_t rows = values_.size(0), in = values_.size(1);
+  kernels::Bf16Rows& result = bf16_.emplace();
+  result.resize(rows, in, group_size);
+  const float* values = values_.const_data_ptr<float>();
+  for_ranges(rows, row_grain(in), [&](std::int64_t begin, std::int64_t end) {
+    kernels::round_rows(values, begin, end, result);
+  });
+  return result;
+}
+
+}  // namespace qvlm
