@@ -41,7 +41,7 @@ void save_logits(const GenerateCommand& command, const std::vector<Image>& image
     features.push_back(engine.encode_image(image));
   Sequence sequence(engine, static_cast<std::int64_t>(ids.size()));
   const at::Tensor logits =
-      sequence.prefill(ids, features).to(at::kFloat).contiguous();  // [tokens, vocab]
+      sequence.prefill(ids, features, LogitsOf::kAll).contiguous();  // [tokens, vocab]
   SafetensorsWriter writer(command.save_logits, {{"logits", DType::kF32, logits.sizes().vec()}},
                            {});
   writer.write("logits", bytes_of(logits));

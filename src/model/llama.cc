@@ -90,7 +90,7 @@ at::Tensor Decoder::embed(const std::vector<std::int32_t>& ids) const {
   return embedding_.index_select(0, at::tensor(ids, at::kLong));
 }
 
-at::Tensor Decoder::forward(const at::Tensor& x, KvCache& cache) const {
+at::Tensor Decoder::forward(const at::Tensor& x, KvCache& cache, LogitsOf positions) const {
   require_shape(x, "decoder input", {kAnySize, embedding_.size(1)});
   const RopeAngles angles = rope_.angles(cache.length(), x.size(0));
   at::Tensor hidden = x;
@@ -98,7 +98,7 @@ at::Tensor Decoder::forward(const at::Tensor& x, KvCache& cache) const {
     hidden = layers_[i].forward(hidden, angles, cache, static_cast<std::int64_t>(i));
   }
   cache.advance(x.size(0));
-  return head_.forward(hidden);
+  return head_.forward(positions == LogitsOf::kAll ? hidden : hidden.slice(0, x.size(0) - 1));
 }
 
 }  // namespace qvlm

@@ -47,13 +47,16 @@ class Head {
   Linear projection_;
 };
 
+// Positions whose logits are wanted: the last one is what comes next.
+enum class LogitsOf { kLast, kAll };
+
 class Decoder {
  public:
   Decoder(const Weights& root, const ModelConfig& config);
 
   at::Tensor embed(const std::vector<std::int32_t>& ids) const;  // [tokens, hidden]
-  // Runs the tokens behind those in the cache: [tokens, hidden] -> logits [tokens, vocab].
-  at::Tensor forward(const at::Tensor& x, KvCache& cache) const;
+  // Runs the tokens behind those in the cache: [tokens, hidden] -> logits [1 or tokens, vocab].
+  at::Tensor forward(const at::Tensor& x, KvCache& cache, LogitsOf positions) const;
 
  private:
   at::Tensor embedding_;  // [vocab, hidden]

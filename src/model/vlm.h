@@ -26,9 +26,9 @@ class Vlm {
   // Embedding [1, hidden] of a generated token; an image id that the model generates is a token
   // like any other.
   at::Tensor embed_token(std::int32_t id) const { return decoder_.embed({id}); }
-  // Logits [tokens, vocab] of the tokens behind those in the cache.
-  at::Tensor forward(const at::Tensor& embeddings, KvCache& cache) const {
-    return decoder_.forward(embeddings, cache);
+  // Logits [1 or tokens, vocab] of the tokens behind those in the cache.
+  at::Tensor forward(const at::Tensor& embeddings, KvCache& cache, LogitsOf positions) const {
+    return decoder_.forward(embeddings, cache, positions);
   }
 
  private:

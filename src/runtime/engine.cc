@@ -93,7 +93,8 @@ Sequence::Sequence(const Engine& engine, std::int64_t capacity)
     : engine_(engine), cache_(engine.model().config().text, capacity) {}
 
 at::Tensor Sequence::prefill(const std::vector<std::int32_t>& ids,
-                             const std::vector<at::Tensor>& images) {
+                             const std::vector<at::Tensor>& images,
+                             LogitsOf positions) {
   const c10::InferenceMode inference;
   require(!ids.empty(), ErrorKind::kInvalidArgument, "the prompt is empty");
   const bool same_images =
@@ -109,7 +110,7 @@ at::Tensor Sequence::prefill(const std::vector<std::int32_t>& ids,
   const at::Tensor embeddings = engine_.model().embed(ids, images);
   cache_.truncate(kept);
   ids_.clear();  // should forward throw, nothing is kept next time
-  const at::Tensor logits = engine_.model().forward(embeddings.slice(0, kept), cache_);
+  const at::Tensor logits = engine_.model().forward(embeddings.slice(0, kept), cache_, positions);
   ids_ = ids;
   images_ = images;
   return logits;
@@ -117,7 +118,8 @@ at::Tensor Sequence::prefill(const std::vector<std::int32_t>& ids,
 
 at::Tensor Sequence::step(std::int32_t id) {
   const c10::InferenceMode inference;
-  const at::Tensor logits = engine_.model().forward(engine_.model().embed_token(id), cache_);
+  const at::Tensor logits =
+      engine_.model().forward(engine_.model().embed_token(id), cache_, LogitsOf::kLast);
   ids_.push_back(id);
   return logits.squeeze(0);
 }

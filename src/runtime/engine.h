@@ -53,8 +53,11 @@ class Sequence {
 
   // Runs the prompt, whose image positions take `images` in order ([image_tokens, hidden] each).
   // What it shares at the front with the previous prompt (same ids, same images) is kept, not run
-  // again. Returns the logits of every newly run position: [tokens, vocab].
-  at::Tensor prefill(const std::vector<std::int32_t>& ids, const std::vector<at::Tensor>& images);
+  // again. Returns the logits of the last position, [1, vocab], or of every newly run one, [tokens,
+  // vocab].
+  at::Tensor prefill(const std::vector<std::int32_t>& ids,
+                     const std::vector<at::Tensor>& images,
+                     LogitsOf positions = LogitsOf::kLast);
   // Appends one token; returns its logits: [vocab].
   at::Tensor step(std::int32_t id);
 

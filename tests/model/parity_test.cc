@@ -58,7 +58,7 @@ TEST_P(ParityTest, EveryStageEqualsTransformers) {
     const at::Tensor image = projector.forward(features);
     const std::vector<std::int32_t> ids = golden_.ids(prompt + "input_ids");
     KvCache cache(config_.text, static_cast<std::int64_t>(ids.size()));
-    const at::Tensor logits = model.forward(model.embed(ids, {image}), cache);
+    const at::Tensor logits = model.forward(model.embed(ids, {image}), cache, LogitsOf::kAll);
     expect_parity(prompt + "tower", features, golden_.get(prompt + "tower_selected"));
     expect_parity(prompt + "projector", image, golden_.get(prompt + "projector"));
     expect_parity(prompt + "logits", logits, golden_.get(prompt + "logits"));
@@ -72,11 +72,12 @@ TEST_P(ParityTest, GreedyIdsEqualTransformersStepByStep) {
     const std::vector<std::int32_t> want = golden_.ids(prompt + "generated");
     KvCache cache(config_.text, static_cast<std::int64_t>(ids.size() + want.size()));
     const at::Tensor image = model.encode_image(golden_.get(prompt + "pixel_values"));
-    at::Tensor logits = model.forward(model.embed(ids, {image}), cache).select(0, -1);
+    at::Tensor logits =
+        model.forward(model.embed(ids, {image}), cache, LogitsOf::kLast).select(0, -1);
     std::vector<std::int32_t> got;
     while (got.size() < want.size()) {
       got.push_back(static_cast<std::int32_t>(logits.argmax().item<std::int64_t>()));
-      logits = model.forward(model.embed_token(got.back()), cache).squeeze(0);
+      logits = model.forward(model.embed_token(got.back()), cache, LogitsOf::kLast).squeeze(0);
     }
     EXPECT_EQ(got, want);
   }
@@ -114,9 +115,9 @@ TEST_P(ParityTest, PiecewisePrefillEqualsOnePass) {
   const at::Tensor embeddings = model.embed(ids, {image});
   KvCache cache(config_.text, static_cast<std::int64_t>(ids.size()));
   const std::int64_t cut = embeddings.size(0) / 2;
-  model.forward(embeddings, cache);
+  model.forward(embeddings, cache, LogitsOf::kAll);
   cache.truncate(cut);
-  const at::Tensor rest = model.forward(embeddings.slice(0, cut), cache);
+  const at::Tensor rest = model.forward(embeddings.slice(0, cut), cache, LogitsOf::kAll);
   EXPECT_LE(relative_difference(rest, golden_.get("prompt0.logits").slice(0, cut)), kParity);
 }
 
