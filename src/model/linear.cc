@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/parallel.h"
+#include "kernels/half_matmul.h"
 #include "model/functional.h"
 #include "model/matmul_clock.h"
 #include "tensor/shape.h"
@@ -84,8 +85,10 @@ Finish multiply_by(at::Tensor operand) {
   return {std::nullopt, kernels::Combine::kMultiply, std::move(operand)};
 }
 
-Linear::Linear(at::Tensor weight, at::Tensor bias)
-    : storage_(Dense{std::move(weight)}), bias_(std::move(bias)) {}
+Linear::Linear(at::Tensor weight, at::Tensor bias, Execution execution)
+    : storage_(execution == Execution::kBf16 ? Dense{weight.to(at::kBFloat16), Arithmetic::kBf16}
+                                             : Dense{std::move(weight), Arithmetic::kFloat}),
+      bias_(std::move(bias)) {}
 
 Linear::Linear(const QuantizedWeight& weight,
                at::Tensor bias,
@@ -108,9 +111,9 @@ Linear::Storage Linear::store(const QuantizedWeight& weight,
     case Arithmetic::kSimulated:
       return Simulated{to_quantized_tensor(weight).dequantize(), activation};
     case Arithmetic::kBf16:
-      return Dense{to_quantized_tensor(weight).dequantize().to(at::kBFloat16)};
+      return Dense{to_quantized_tensor(weight).dequantize().to(at::kBFloat16), Arithmetic::kBf16};
     default:
-      return Dense{to_quantized_tensor(weight).dequantize(), /*dequantized=*/true};
+      return Dense{to_quantized_tensor(weight).dequantize(), Arithmetic::kDequantized};
   }
 }
 
@@ -119,9 +122,7 @@ Arithmetic Linear::arithmetic() const {
     return packed->activation ? Arithmetic::kInteger : Arithmetic::kUnpacked;
   }
   if (std::holds_alternative<Simulated>(storage_)) return Arithmetic::kSimulated;
-  const Dense& dense = std::get<Dense>(storage_);
-  if (dense.weight.scalar_type() == at::kBFloat16) return Arithmetic::kBf16;
-  return dense.dequantized ? Arithmetic::kDequantized : Arithmetic::kFloat;
+  return std::get<Dense>(storage_).arithmetic;
 }
 
 at::Tensor Linear::forward(const LinearInput& x, const Finish& finish) const {
@@ -129,20 +130,52 @@ at::Tensor Linear::forward(const LinearInput& x, const Finish& finish) const {
   if (const auto* packed = std::get_if<Packed>(&storage_)) {
     return forward_packed(x, *packed, finish);
   }
-  return finish_tensor(forward_dense(x), finish);
-}
-
-at::Tensor Linear::forward_dense(const LinearInput& x) const {
   if (const auto* simulated = std::get_if<Simulated>(&storage_)) {
     const at::Tensor rounded = simulated->activation
                                    ? fake_quantize_tokens(x.values(), *simulated->activation)
                                    : x.values().to(at::kBFloat16).to(at::kFloat);
-    return at::linear(rounded, simulated->weight, bias_);
+    return finish_tensor(at::linear(rounded, simulated->weight, bias_), finish);
   }
-  const at::Tensor& weight = std::get<Dense>(storage_).weight;
-  if (weight.scalar_type() != at::kBFloat16) return at::linear(x.values(), weight, bias_);
-  at::Tensor product = at::linear(x.values().to(at::kBFloat16), weight).to(at::kFloat);
+  return finish_tensor(forward_dense(x.values(), std::get<Dense>(storage_)), finish);
+}
+
+at::Tensor Linear::forward_dense(const at::Tensor& x, const Dense& dense) const {
+  if (dense.weight.scalar_type() == at::kFloat) return at::linear(x, dense.weight, bias_);
+  if (dense.arithmetic != Arithmetic::kBf16) return forward_half(x, dense.weight);
+  at::Tensor product = at::linear(x.to(at::kBFloat16), dense.weight).to(at::kFloat);
   return bias_.defined() ? product.add_(bias_) : product;
+}
+
+// The weight is widened on the way: in registers for a few rows, which wait for memory anyway, else
+// a block of outputs at a time, for LibTorch to multiply while it is in the cache.
+at::Tensor Linear::forward_half(const at::Tensor& x, const at::Tensor& weight) const {
+  constexpr std::int64_t kFewRows = 4, kBlockBytes = 1 << 20;
+  const std::int64_t rows = x.size(0), out = weight.size(0), in = weight.size(1);
+  require_shape(x, "linear", {kAnySize, in});
+  at::Tensor result = at::empty({rows, out}, at::kFloat);
+  if (rows <= kFewRows) {
+    const bool bf16 = weight.scalar_type() == at::kBFloat16;
+    const kernels::HalfMatmul product{
+        static_cast<const std::uint16_t*>(weight.const_data_ptr()),
+        bf16 ? kernels::HalfType::kBfloat16 : kernels::HalfType::kFloat16,
+        in,
+        x.const_data_ptr<float>(),
+        rows,
+        bias_.defined() ? bias_.const_data_ptr<float>() : nullptr,
+        result.data_ptr<float>(),
+        out};
+    for_ranges(out, std::max<std::int64_t>(8, (1 << 17) / in),
+               [&](std::int64_t begin, std::int64_t end) { kernels::matmul(product, begin, end); });
+    return result;
+  }
+  const std::int64_t block = std::max<std::int64_t>(64, kBlockBytes / (4 * in));
+  for (std::int64_t begin = 0; begin < out; begin += block) {
+    const std::int64_t end = std::min(out, begin + block);
+    const at::Tensor bias = bias_.defined() ? bias_.slice(0, begin, end) : at::Tensor();
+    result.slice(1, begin, end)
+        .copy_(at::linear(x, weight.slice(0, begin, end).to(at::kFloat), bias));
+  }
+  return result;
 }
 
 at::Tensor Linear::forward_packed(const LinearInput& x,

@@ -42,8 +42,9 @@ Finish multiply_by(at::Tensor operand);
 
 class Linear {
  public:
-  // weight: [out, in] float32, or bfloat16 to multiply in; bias: [out] float32 or undefined.
-  Linear(at::Tensor weight, at::Tensor bias);
+  // weight: [out, in] float32, bfloat16 or float16, kept in that type and multiplied as float32,
+  // or in bfloat16 where the execution says so; bias: [out] float32 or undefined.
+  Linear(at::Tensor weight, at::Tensor bias, Execution execution = Execution::kPacked);
   Linear(const QuantizedWeight& weight,
          at::Tensor bias,
          const std::optional<Scheme>& activation,
@@ -56,8 +57,8 @@ class Linear {
 
  private:
   struct Dense {
-    at::Tensor weight;
-    bool dequantized = false;
+    at::Tensor weight;  // float32, or 16 bits a value
+    Arithmetic arithmetic = Arithmetic::kFloat;
   };
   struct Simulated {
     at::Tensor weight;  // dequantized
@@ -72,7 +73,8 @@ class Linear {
   static Storage store(const QuantizedWeight& weight,
                        const std::optional<Scheme>& activation,
                        Execution execution);
-  at::Tensor forward_dense(const LinearInput& x) const;
+  at::Tensor forward_dense(const at::Tensor& x, const Dense& dense) const;
+  at::Tensor forward_half(const at::Tensor& x, const at::Tensor& weight) const;
   at::Tensor forward_packed(const LinearInput& x, const Packed& packed, const Finish& finish) const;
 
   Storage storage_;

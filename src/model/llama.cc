@@ -9,7 +9,7 @@ namespace {
 Linear load_head(const Weights& root, const ModelConfig& config) {
   const std::int64_t vocab = config.text.vocab_size, hidden = config.text.hidden_size;
   if (!config.tied_head) return root.linear("lm_head", hidden, vocab, /*bias=*/false);
-  return Linear(root.get("decoder.embed_tokens.weight", {vocab, hidden}), at::Tensor());
+  return Linear(root.get_stored("decoder.embed_tokens.weight", {vocab, hidden}), at::Tensor());
 }
 
 }  // namespace
@@ -77,8 +77,8 @@ at::Tensor Head::forward(const at::Tensor& x) const {
 }
 
 Decoder::Decoder(const Weights& root, const ModelConfig& config)
-    : embedding_(root.get("decoder.embed_tokens.weight",
-                          {config.text.vocab_size, config.text.hidden_size})),
+    : embedding_(root.get_stored("decoder.embed_tokens.weight",
+                                 {config.text.vocab_size, config.text.hidden_size})),
       rope_(config.text.rope, config.text.head_dim),
       head_(root, config) {
   for (std::int64_t i = 0; i < config.text.layers; ++i) {
@@ -87,7 +87,7 @@ Decoder::Decoder(const Weights& root, const ModelConfig& config)
 }
 
 at::Tensor Decoder::embed(const std::vector<std::int32_t>& ids) const {
-  return embedding_.index_select(0, at::tensor(ids, at::kLong));
+  return embedding_.index_select(0, at::tensor(ids, at::kLong)).to(at::kFloat);
 }
 
 at::Tensor Decoder::forward(const at::Tensor& x, KvCache& cache, LogitsOf positions) const {

@@ -26,9 +26,14 @@ Weights Weights::scope(std::string_view name) const {
 }
 
 at::Tensor Weights::get(std::string_view name, c10::IntArrayRef shape) const {
+  return get_stored(name, shape).to(at::kFloat);
+}
+
+at::Tensor Weights::get_stored(std::string_view name, c10::IntArrayRef shape) const {
   const TensorView view = source_->checkpoint.get_tensor(full_name(name));
   require_same_shape(view, shape);
-  at::Tensor tensor = to_float32(view);
+  const bool half = view.dtype == DType::kBF16 || view.dtype == DType::kF16;
+  const at::Tensor tensor = half ? wrap(view).clone() : to_float32(view);
   require(tensor.isfinite().all().item<bool>(), ErrorKind::kCorrupt,
           source_->checkpoint.folder().string(), ": ", view.describe(), " holds NaN or infinity");
   return tensor;
@@ -41,9 +46,7 @@ Linear Weights::linear(std::string_view name, std::int64_t in, std::int64_t out,
   std::optional<LinearScheme> scheme;
   if (source_->quantization) scheme = source_->quantization->find(ours);
   if (!scheme) {
-    const at::Tensor weight = inner.get("weight", {out, in});
-    const bool bf16 = source_->execution == Execution::kBf16;
-    return Linear(bf16 ? weight.to(at::kBFloat16) : weight, bias_values);
+    return Linear(inner.get_stored("weight", {out, in}), bias_values, source_->execution);
   }
 
   const QuantizedWeight weight = load_quantized_weight(source_->checkpoint, ours, scheme->weight);

@@ -26,6 +26,8 @@ class Weights {
   // A float32 copy. Throws kNotFound, or kCorrupt if the shape differs or a value is not finite;
   // names the tensor.
   at::Tensor get(std::string_view name, c10::IntArrayRef shape) const;
+  // The same in the file's own type where that is bfloat16 or float16, which takes half the memory.
+  at::Tensor get_stored(std::string_view name, c10::IntArrayRef shape) const;
   // The linear <name> with `<name>.weight` [out, in] and, if `bias`, `<name>.bias` [out].
   Linear linear(std::string_view name, std::int64_t in, std::int64_t out, bool bias) const;
 

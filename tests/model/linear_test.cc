@@ -105,7 +105,8 @@ TEST_P(LinearTest, SaysWhatItDoes) {
   EXPECT_EQ(arithmetic(Execution::kFloat), Arithmetic::kDequantized);
   EXPECT_EQ(arithmetic(Execution::kBf16), Arithmetic::kBf16);
   EXPECT_EQ(Linear(at::ones({2, 2}), {}).arithmetic(), Arithmetic::kFloat);
-  EXPECT_EQ(Linear(at::ones({2, 2}, at::kBFloat16), {}).arithmetic(), Arithmetic::kBf16);
+  EXPECT_EQ(Linear(at::ones({2, 2}, at::kBFloat16), {}).arithmetic(), Arithmetic::kFloat);
+  EXPECT_EQ(Linear(at::ones({2, 2}), {}, Execution::kBf16).arithmetic(), Arithmetic::kBf16);
 }
 
 // Inputs and weight each lose at most 2^-8 of a value in rounding, and so does the sum at the end;
@@ -114,10 +115,26 @@ TEST(Linear, MultipliesInBf16) {
   at::manual_seed(8);
   const at::Tensor weight = at::randn({75, 256}), bias = at::randn({75}), x = at::randn({5, 256});
   const double before = matmul_seconds();
-  const at::Tensor got = Linear(weight.to(at::kBFloat16), bias).forward(x);
+  const at::Tensor got = Linear(weight, bias, Execution::kBf16).forward(x);
   EXPECT_GT(matmul_seconds(), before);
   const at::Tensor bound = at::matmul(x.abs(), weight.abs().t()) * (3.1 * 0x1p-8);
   EXPECT_TRUE(((got - at::linear(x, weight, bias)).abs() <= bound).all().item<bool>());
+}
+
+// A weight that stays in 16 bits gives what its float32 copy does, up to the order of n = in sums.
+TEST(Linear, MultipliesAWeightInTheTypeOfItsFile) {
+  at::manual_seed(11);
+  const at::Tensor bias = at::randn({600});
+  for (const at::ScalarType type : {at::kBFloat16, at::kHalf}) {
+    const at::Tensor weight = at::randn({600, 1000}).to(type), wide = weight.to(at::kFloat);
+    const Linear linear(weight, bias);
+    for (const std::int64_t tokens : {0, 1, 4, 5, 70}) {
+      const at::Tensor x = at::randn({tokens, 1000});
+      const at::Tensor bound = at::matmul(x.abs(), wide.abs().t()) * (1000 * 0x1p-23) + 1e-6;
+      const at::Tensor difference = linear.forward(x) - at::linear(x, wide, bias);
+      EXPECT_TRUE((difference.abs() <= bound).all().item<bool>());
+    }
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Schemes,
