@@ -1,7 +1,9 @@
 #include "kernels/dispatch.h"
 
+#include <new>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 namespace qvlm::kernels {
 namespace {
@@ -103,6 +105,28 @@ RowArguments row_arguments(const float* values,
   return {values + row * in, in, row_stride(in), group_length(in, group_size)};
 }
 
+// Memory of the calling thread, as kernel_table.h asks for; it grows to what the largest product
+// needed.
+std::uint8_t* integer_scratch(const PackedWeights& weights) {
+  constexpr std::align_val_t kAlignment{64};
+  struct Memory {
+    std::uint8_t* bytes = nullptr;
+    std::int64_t size = 0;
+    ~Memory() { ::operator delete(bytes, kAlignment); }
+  };
+  thread_local Memory memory;
+  const std::int64_t steps = (weights.in + kStep - 1) / kStep;
+  const std::int64_t size = kScratchBase + steps * kQuadBytes + weights.groups() * 48;
+  if (size > memory.size) {
+    ::operator delete(std::exchange(memory.bytes, nullptr), kAlignment);
+    memory.size = 0;
+    memory.bytes =
+        static_cast<std::uint8_t*>(::operator new(static_cast<std::size_t>(size), kAlignment));
+    memory.size = size;
+  }
+  return memory.bytes;
+}
+
 }  // namespace
 
 std::int64_t row_stride(std::int64_t in) {
@@ -188,10 +212,14 @@ void matmul_with(const KernelTable& table,
   check_rows(weights, activations, activations.codes.size());
   check_output(output, activations.rows, begin, end, weights.out);
   if (activations.rows == 0 || begin == end) return;
-  const IntegerArguments arguments{arguments_of(weights),           activations.codes.data(),
-                                   row_stride(activations.in),      activations.scales.data(),
-                                   activations.sums.data(),         activations.rows,
-                                   arguments_of(output, begin, end)};
+  const IntegerArguments arguments{arguments_of(weights),
+                                   activations.codes.data(),
+                                   row_stride(activations.in),
+                                   activations.scales.data(),
+                                   activations.sums.data(),
+                                   activations.rows,
+                                   arguments_of(output, begin, end),
+                                   integer_scratch(weights)};
   (weights.bits == 4 ? table.integer.matmul_w4_a8 : table.integer.matmul_w8_a8)(arguments);
 }
 

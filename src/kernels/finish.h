@@ -32,7 +32,7 @@ typedef std::uint16_t Halves __attribute__((vector_size(2 * kLanes)));
 }
 
 [[gnu::always_inline]] inline Floats all(float value) {
-  return Floats{} + value;
+  return value - Floats{};  // not +, which would turn -0 into 0
 }
 
 [[gnu::always_inline]] inline Floats magnitude(Floats x) {
@@ -132,20 +132,21 @@ enum { kNoCombine, kAddCombine, kMultiplyCombine };
   }
 }
 
-// Columns [first, last) of a panel whose first column is `start`, by way of buffers, as whole
+// The columns in [f.begin, f.end) of `width` columns from `start`, by way of buffers, as whole
 // vectors would reach beyond the range.
 [[gnu::noinline, maybe_unused]] void finish_part(const FinishArguments& f,
                                                  std::int64_t row,
                                                  std::int64_t start,
+                                                 std::int64_t width,
                                                  const float* sums) {
   const std::int64_t first = f.begin > start ? f.begin - start : 0;
-  const std::int64_t last = f.end - start < kPanel ? f.end - start : kPanel;
+  const std::int64_t last = f.end - start < width ? f.end - start : width;
   float bias[kPanel] = {}, operand[kPanel] = {}, result[kPanel];
   for (std::int64_t c = first; c < last; ++c) {
     if (f.bias != nullptr) bias[c] = f.bias[start + c];
     if (f.operand != nullptr) operand[c] = f.operand[row * f.operand_stride + start + c];
   }
-  for (std::int64_t c = 0; c < kPanel; c += kLanes) {
+  for (std::int64_t c = 0; c < width; c += kLanes) {
     const Floats x =
         finish_lanes(f, load_floats(sums + c), f.bias == nullptr ? nullptr : bias + c, operand + c);
     store_floats(result + c, x);
@@ -160,24 +161,32 @@ enum { kNoCombine, kAddCombine, kMultiplyCombine };
   }
 }
 
-// Writes one row of a panel. sums: [64], the products of the panel's columns, of which those in
-// [f.begin, f.end) are written.
-[[maybe_unused]] inline void finish_row(const FinishArguments& f,
-                                        std::int64_t row,
-                                        std::int64_t panel,
-                                        const float* sums) {
-  const std::int64_t start = panel * kPanel;
-  if (start < f.begin || start + kPanel > f.end) {
-    finish_part(f, row, start, sums);
+// Writes `width` columns from `start` of one row, a whole or half panel. sums: [width], the
+// products, of which those in [f.begin, f.end) are written.
+[[maybe_unused]] inline void finish_columns(const FinishArguments& f,
+                                            std::int64_t row,
+                                            std::int64_t start,
+                                            std::int64_t width,
+                                            const float* sums) {
+  if (start < f.begin || start + width > f.end) {
+    finish_part(f, row, start, width, sums);
     return;
   }
-  for (std::int64_t c = 0; c < kPanel; c += kLanes) {
+  for (std::int64_t c = 0; c < width; c += kLanes) {
     const float* bias = f.bias == nullptr ? nullptr : f.bias + start + c;
     const float* operand =
         f.operand == nullptr ? nullptr : f.operand + row * f.operand_stride + start + c;
     store_lanes(f, row * f.stride + start + c,
                 finish_lanes(f, load_floats(sums + c), bias, operand));
   }
+}
+
+// The same for a whole panel.
+[[maybe_unused]] inline void finish_row(const FinishArguments& f,
+                                        std::int64_t row,
+                                        std::int64_t panel,
+                                        const float* sums) {
+  finish_columns(f, row, panel * kPanel, kPanel, sums);
 }
 
 }  // namespace

@@ -52,7 +52,9 @@ struct IntegerArguments {
   const std::int32_t* activation_sums;  // [rows, groups]
   std::int64_t rows;
   FinishArguments finish;
+  std::uint8_t* scratch;  // kScratchBase + steps * kQuadBytes + groups * 48 bytes, aligned to 64
 };
+inline constexpr std::int64_t kScratchBase = 2048;
 
 // One product of codes with bfloat16 numbers; order of the activations: see Bf16Rows.
 struct Bf16Arguments {
@@ -112,6 +114,7 @@ extern const Bf16Kernels kScalarBf16;
 extern const RowKernels kAvx2Rows, kAvx512VnniRows;
 extern const IntegerKernels kAvx2Integer, kAvx512VnniInteger;
 extern const Bf16Kernels kAvx2Bf16, kAvx512VnniBf16;
+extern const Bf16Kernels kAvx512VnniBf16Dot;  // by vdpbf16ps, which not every CPU of the level has
 #endif
 
 }  // namespace qvlm::kernels

@@ -1,159 +1,129 @@
-// Kernels for AVX-512 with VNNI: one vpdpbusd multiplies a quad of 16 columns, 64 products.
+// Products of codes with AVX-512 VNNI: the order in which tiles are computed, and which weights are
+// brought nearer meanwhile. A tile is in tile_a8.h.
 //
-// A tile is a panel of 64 columns (4 registers) times up to 6 rows: 24 accumulators, 4 registers of
-// weights and one broadcast of activations. Both codes per byte of 4-bit weights are unsigned, so
-// unpacking a step costs two masks and a shift per 16 columns, whatever the number of rows.
-#include <immintrin.h>
-
+// Up to 6 rows: tiles of all 64 columns of a panel, in one stream through the weights. Up to 12
+// rows: two tiles of 32 columns, while the next panel is fetched. More rows: for each 32 columns
+// all tiles of rows, of nearly equal height (20 rows are 2 times 10); the first one leaves 4-bit
+// weights as bytes for the others.
+#include "kernels/avx512vnni/tile_a8.h"
 #include "kernels/finish.h"
 #include "kernels/kernel_table.h"
 
 namespace qvlm::kernels {
 namespace {
 
-constexpr int kVectors = 4;  // of 16 columns, in a panel
-constexpr int kMaxRows = 6;
+constexpr std::int64_t kMaxRows = 12;
+using Multiply = void (*)(const TileArguments&);
 
-// accumulator += weights (unsigned) * activations (signed). Inline assembly, since gcc 12 spills
-// the accumulators of a tile written with the intrinsic: 2.6 times slower.
-[[gnu::always_inline]] inline void dot(__m512i& accumulator, __m512i weights, __m512i activations) {
-  asm("vpdpbusd %2, %1, %0" : "+v"(accumulator) : "v"(weights), "v"(activations));
-}
+template <Source kSource>
+constexpr Multiply kWideTiles[] = {nullptr,
+                                   Tile<kSource, 1, 4, true>::multiply,
+                                   Tile<kSource, 2, 4, true>::multiply,
+                                   Tile<kSource, 3, 4, true>::multiply,
+                                   Tile<kSource, 4, 4, true>::multiply,
+                                   Tile<kSource, 5, 4, true>::multiply,
+                                   Tile<kSource, 6, 4, true>::multiply};
 
-// Four codes of one row, in every lane. This and what follows is inlined by force, for a call would
-// pass the accumulators through memory.
-[[gnu::always_inline]] inline __m512i broadcast_quad(const std::int8_t* codes) {
-  std::int32_t word;
-  __builtin_memcpy(&word, codes, sizeof word);
-  return _mm512_set1_epi32(word);
-}
+// Of 6 rows and more.
+template <Source kSource, bool kStream>
+constexpr Multiply kTallTiles[] = {
+    Tile<kSource, 6, 2, kStream>::multiply,  Tile<kSource, 7, 2, kStream>::multiply,
+    Tile<kSource, 8, 2, kStream>::multiply,  Tile<kSource, 9, 2, kStream>::multiply,
+    Tile<kSource, 10, 2, kStream>::multiply, Tile<kSource, 11, 2, kStream>::multiply,
+    Tile<kSource, 12, 2, kStream>::multiply};
 
-// The unsigned codes of quad kQuad of a step, 16 columns.
-template <int kBits, int kQuad>
-[[gnu::always_inline]] inline __m512i load_weights(const std::uint8_t* step, int vector) {
-  if constexpr (kBits == 8) {
-    return _mm512_loadu_si512(step + kQuad * kQuadBytes + vector * 64);
+template <int kBits>
+constexpr std::int64_t kStepBytes = kBits == 4 ? kStepBytes4 : kStepBytes8;
+
+// `offset`, minus what codes are stored plus, times the sums of the activations' groups.
+void set_offsets(const IntegerArguments& a,
+                 TileArguments& t,
+                 std::int64_t rows,
+                 std::int32_t offset) {
+  const std::int64_t count = rows * a.weights.groups;
+  const std::int32_t* sums = a.activation_sums + t.row * a.weights.groups;
+  for (std::int64_t i = 0; i < count; ++i) {
+    t.offsets[i] = sums[i] * offset;
   }
-  const __m512i both = _mm512_loadu_si512(step + vector * 64);
-  const __m512i mask = _mm512_set1_epi8(0x0f);
-  return _mm512_and_si512(kQuad == 0 ? both : _mm512_srli_epi32(both, 4), mask);
 }
 
-template <int kBits, int kRows, int kQuad>
-[[gnu::always_inline]] inline void add_quad(const std::uint8_t* weights,
-                                            const std::int8_t* activations,
-                                            std::int64_t stride,
-                                            __m512i (&sums)[kRows][kVectors]) {
-  __m512i columns[kVectors];
-#pragma GCC unroll 4
-  for (int v = 0; v < kVectors; ++v) {
-    columns[v] = load_weights<kBits, kQuad>(weights, v);
-  }
-#pragma GCC unroll 6
-  for (int row = 0; row < kRows; ++row) {
-    const __m512i codes = broadcast_quad(activations + row * stride + 4 * kQuad);
-#pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) {
-      dot(sums[row][v], columns[v], codes);
+// Up to 12 rows: each weight is used by one tile.
+template <int kBits>
+void multiply_few(const IntegerArguments& a, TileArguments& t) {
+  constexpr Source kSource = kBits == 4 ? kNibbles : kBytes;
+  const std::int64_t panel_bytes = a.weights.steps * kStepBytes<kBits>;
+  const bool wide = a.rows <= 6;
+  t.row = 0;
+  set_offsets(a, t, a.rows, -(1 << (kBits - 1)));
+  for (t.panel = a.finish.begin / kPanel; t.panel * kPanel < a.finish.end; ++t.panel) {
+    const std::uint8_t* panel = a.weights.codes + t.panel * panel_bytes;
+    const bool last = (t.panel + 1) * kPanel >= a.finish.end;
+    if (wide) {
+      t.column = 0;
+      t.weights = panel;
+      t.fetch[0] = panel + kAhead;
+      kWideTiles<kSource>[a.rows](t);
+      continue;
+    }
+    for (t.column = 0; t.column < kPanel; t.column += 32) {
+      t.weights = panel + 4 * t.column;
+      t.fetch[0] = last ? t.weights : t.weights + panel_bytes;
+      kTallTiles<kSource, true>[a.rows - 6](t);
     }
   }
 }
 
-// Adds the steps of one group to sums. With few rows the second quads have their own sums: one
-// chain of dependent vpdpbusd per register would wait for its latency.
-template <int kBits, int kRows>
-[[gnu::always_inline]] inline void add_group(const std::uint8_t* weights,
-                                             const std::int8_t* activations,
-                                             std::int64_t stride,
-                                             std::int64_t steps,
-                                             __m512i (&sums)[kRows][kVectors]) {
-  constexpr std::int64_t kStepBytes = kBits == 4 ? kStepBytes4 : kStepBytes8;
-  if constexpr (kRows > 2) {
-    for (; steps > 0; --steps, weights += kStepBytes, activations += kStep) {
-      add_quad<kBits, kRows, 0>(weights, activations, stride, sums);
-      add_quad<kBits, kRows, 1>(weights, activations, stride, sums);
-    }
-  } else {
-    __m512i second[kRows][kVectors] = {};
-    for (; steps > 0; --steps, weights += kStepBytes, activations += kStep) {
-      add_quad<kBits, kRows, 0>(weights, activations, stride, sums);
-      add_quad<kBits, kRows, 1>(weights, activations, stride, second);
-    }
-#pragma GCC unroll 2
-    for (int row = 0; row < kRows; ++row) {
-#pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) {
-        sums[row][v] = _mm512_add_epi32(sums[row][v], second[row][v]);
-      }
-    }
+// Fetches the next 32 columns' weights during the first tiles: a step has kLines cache lines of
+// them.
+template <int kBits>
+void set_fetch(TileArguments& t, std::int64_t tile, std::int64_t tiles, const std::uint8_t* next) {
+  constexpr std::int64_t kLines = kBits == 4 ? 2 : 4;
+  const std::int64_t each = tiles < kLines ? 2 : 1;  // lines per step and tile
+  for (int i = 0; i < 2; ++i) {
+    const std::int64_t line = tile * each + (i < each ? i : 0);
+    t.fetch[i] = next == nullptr || line >= kLines ? t.weights
+                                                   : next + line / 2 * kQuadBytes + line % 2 * 64;
   }
 }
 
-template <int kBits, int kRows>
-void multiply_tile(const IntegerArguments& a, std::int64_t panel, std::int64_t row) {
-  constexpr std::int64_t kStepBytes = kBits == 4 ? kStepBytes4 : kStepBytes8;
-  const WeightArguments& w = a.weights;
-  const std::int64_t stride = a.activation_stride;
-  const std::uint8_t* weights = w.codes + panel * w.steps * kStepBytes;
-  const std::int8_t* activations = a.activations + row * stride;
-  const float* scales = w.scales + panel * w.groups * kPanel;
-  alignas(64) float totals[kRows][kPanel] = {};
-  for (std::int64_t group = 0; group < w.groups; ++group) {
-    const std::int64_t first = group * w.group_steps;
-    const std::int64_t left = w.steps - first;
-    __m512i sums[kRows][kVectors];
-#pragma GCC unroll 6
-    for (int r = 0; r < kRows; ++r) {
-      const std::int32_t offset = a.activation_sums[(row + r) * w.groups + group];
-#pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) {
-        __m512i zero = _mm512_set1_epi32(1 << (kBits - 1));
-        if (w.zero_points != nullptr) {
-          const std::int8_t* points = w.zero_points + (panel * w.groups + group) * kPanel + 16 * v;
-          zero = _mm512_add_epi32(
-              zero, _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(points))));
+template <int kBits>
+void multiply_many(const IntegerArguments& a, TileArguments& t) {
+  const std::int64_t panel_bytes = a.weights.steps * kStepBytes<kBits>;
+  const std::int64_t tiles = (a.rows + kMaxRows - 1) / kMaxRows;
+  for (t.panel = a.finish.begin / kPanel; t.panel * kPanel < a.finish.end; ++t.panel) {
+    const bool last = (t.panel + 1) * kPanel >= a.finish.end;
+    for (t.column = 0; t.column < kPanel; t.column += 32) {
+      const std::uint8_t* weights = a.weights.codes + t.panel * panel_bytes + 4 * t.column;
+      const std::uint8_t* next =
+          t.column == 0 ? weights + 128 : (last ? nullptr : weights + panel_bytes - 128);
+      for (std::int64_t tile = 0; tile < tiles; ++tile) {
+        t.row = a.rows * tile / tiles;
+        const std::int64_t rows = a.rows * (tile + 1) / tiles - t.row;
+        set_offsets(a, t, rows, -(1 << (kBits - 1)));
+        const bool expanded = kBits == 4 && tile > 0;
+        t.weights = expanded ? t.expanded : weights;
+        set_fetch<kBits>(t, tile, tiles, next);
+        if (kBits == 8) {
+          kTallTiles<kBytes, false>[rows - 6](t);
+        } else {
+          (expanded ? kTallTiles<kExpanded, false> : kTallTiles<kNibblesKept, false>)[rows - 6](t);
         }
-        sums[r][v] = _mm512_mullo_epi32(zero, _mm512_set1_epi32(-offset));
       }
     }
-    add_group<kBits, kRows>(weights + first * kStepBytes, activations + first * kStep, stride,
-                            left < w.group_steps ? left : w.group_steps, sums);
-#pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) {
-      const __m512 scale = _mm512_loadu_ps(scales + group * kPanel + v * 16);
-#pragma GCC unroll 6
-      for (int r = 0; r < kRows; ++r) {
-        const __m512 part = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[r][v]), scale);
-        float* total = totals[r] + v * 16;
-        _mm512_store_ps(total, _mm512_add_ps(_mm512_load_ps(total), part));
-      }
-    }
-  }
-  for (int r = 0; r < kRows; ++r) {
-    for (int c = 0; c < kPanel; ++c) {
-      totals[r][c] *= a.activation_scales[row + r];
-    }
-    finish_row(a.finish, row + r, panel, totals[r]);
   }
 }
 
 template <int kBits>
 void matmul(const IntegerArguments& a) {
-  using Tile = void (*)(const IntegerArguments&, std::int64_t, std::int64_t);
-  constexpr Tile kTiles[kMaxRows + 1] = {nullptr,
-                                         multiply_tile<kBits, 1>,
-                                         multiply_tile<kBits, 2>,
-                                         multiply_tile<kBits, 3>,
-                                         multiply_tile<kBits, 4>,
-                                         multiply_tile<kBits, 5>,
-                                         multiply_tile<kBits, 6>};
-  // Tiles of nearly equal height: 20 rows are 4 times 5, not 6 + 6 + 6 + 2.
-  const std::int64_t tiles = (a.rows + kMaxRows - 1) / kMaxRows;
-  for (std::int64_t panel = a.finish.begin / kPanel; panel * kPanel < a.finish.end; ++panel) {
-    for (std::int64_t tile = 0; tile < tiles; ++tile) {
-      const std::int64_t row = a.rows * tile / tiles;
-      kTiles[a.rows * (tile + 1) / tiles - row](a, panel, row);
-    }
+  TileArguments t = {};
+  t.product = &a;
+  t.totals = reinterpret_cast<float*>(a.scratch);
+  t.expanded = a.scratch + kTileFloats * 4;
+  t.offsets = reinterpret_cast<std::int32_t*>(t.expanded + a.weights.steps * kQuadBytes);
+  if (a.rows <= kMaxRows) {
+    multiply_few<kBits>(a, t);
+  } else {
+    multiply_many<kBits>(a, t);
   }
 }
 
