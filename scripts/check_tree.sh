@@ -23,6 +23,8 @@ declare -A may_include=(           # besides the room itself
   [cli]="$free tensor quant model pipeline runtime eval")
 
 heavy_headers=(  # pattern of the header, files that may include it
+  'benchmark/'                benchmarks/kernels_bench.cc
+  'oneapi/'                   benchmarks/peers/onednn_worker.cc
   '(ATen|c10|caffe2|torch)/'  src/tensor/tensor.h
   'CLI/'                      src/cli/options.cc
   'fmt/|spdlog/'              src/base/log.cc
@@ -66,12 +68,13 @@ check_include_direction() {
       }'
   done
   includes 'qvlm/' src/kernels | awk -F: '$3 != "qvlm/kernels.h" { print $1 ":" $2 ": kernels may not include " $3 }'
+  includes 'qvlm/' benchmarks | awk -F: '$3 != "qvlm/kernels.h" { print $1 ":" $2 ": benchmarks may not include " $3 }'
 }
 
 check_heavy_headers() {
   local i
   for ((i = 0; i < ${#heavy_headers[@]}; i += 2)); do
-    includes "${heavy_headers[i]}" src include tests | awk -F: -v only="${heavy_headers[i + 1]}" \
+    includes "${heavy_headers[i]}" src include tests benchmarks | awk -F: -v only="${heavy_headers[i + 1]}" \
       'index(" " only " ", " " $1 " ") == 0 { print $1 ":" $2 ": only " only " may include " $3 }'
   done
   includes '[^>"]*[/.]' include | awk -F: '$3 !~ "^qvlm/" { print $1 ":" $2 ": a public header may not include " $3 }'

@@ -3,8 +3,8 @@
 #
 #   scripts/install_deps.sh [--dev]
 #
-# --dev adds the Python packages of the interop checks, the goldens and the training. Versions are in
-# constraints.txt. With QVLM_LIBTORCH set, that LibTorch is used and torch is installed only by --dev.
+# --dev adds Google Benchmark and the Python packages of the interop checks, the goldens and the training. Versions are
+# in constraints.txt. With QVLM_LIBTORCH set, that LibTorch is used and torch is installed only by --dev.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -18,6 +18,7 @@ python_set=base
 case "${1:-}" in
   "") ;;
   --dev)
+    debian_packages+=(libbenchmark-dev)
     python_packages+=(torch transformers tokenizers compressed-tensors safetensors)
     python_set=dev ;;
   *) echo "usage: scripts/install_deps.sh [--dev]" >&2; exit 2 ;;
