@@ -39,7 +39,7 @@ bool cpu_supports(CpuLevel level) {
     case CpuLevel::kScalar:
       return true;
     case CpuLevel::kAvx2:
-      return __builtin_cpu_supports("avx2");
+      return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     case CpuLevel::kAvx512Vnni:
       return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
              __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");

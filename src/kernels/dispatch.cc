@@ -10,7 +10,7 @@ namespace {
 
 constexpr KernelTable kScalarTable{"scalar", kScalarRows, kScalarInteger, kScalarBf16};
 #if defined(__x86_64__)
-constexpr KernelTable kAvx2Table{"avx2", kAvx2Rows, kAvx2Integer, kScalarBf16};
+constexpr KernelTable kAvx2Table{"avx2", kAvx2Rows, kAvx2Integer, kAvx2Bf16};
 constexpr KernelTable kAvx512VnniTable{"avx512vnni", kAvx512VnniRows, kAvx512VnniInteger,
                                        kAvx512VnniBf16};
 constexpr KernelTable kAvx512VnniDotTable{"avx512vnni", kAvx512VnniRows, kAvx512VnniInteger,
