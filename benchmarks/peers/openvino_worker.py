@@ -10,6 +10,7 @@ from worker import Kernel, serve
 
 THREADS = int(sys.argv[1])
 CORE = openvino.Core()
+KEPT = []  # what graphs point into
 
 
 def weight(shape, bits, group, copy, generator):
@@ -18,8 +19,10 @@ def weight(shape, bits, group, copy, generator):
     groups = shape.inner // group if group else 1
     size = [shape.out, groups, shape.inner // groups] if group else [shape.out, shape.inner]
     codes = generator.integers(0, 256, shape.out * shape.inner * bits // 8, dtype=np.uint8) ^ np.uint8(copy)
-    packed = codes.view(np.int8) if bits == 8 else codes
-    constant = ops.constant(openvino.Tensor(packed.reshape(size) if bits == 8 else packed, size, kind))
+    tensor = openvino.Tensor(kind, openvino.Shape(size))  # memory of its own: a view of an array would dangle
+    tensor.data.reshape(-1).view(np.uint8)[:] = codes
+    KEPT.append(tensor)
+    constant = ops.constant(tensor)
     scales = np.full(size[:-1] + [1], 0.01, np.float16)
     product = ops.multiply(ops.convert(constant, np.float16), ops.constant(scales))
     if group:
@@ -29,6 +32,7 @@ def weight(shape, bits, group, copy, generator):
 
 def matmul(bits, group, options):
     def make(shape, copies):
+        KEPT.clear()
         generator = np.random.default_rng(1)
         x = ops.parameter([shape.rows, shape.inner], np.float32)
         results = [ops.matmul(x, weight(shape, bits, group, i, generator), False, True) for i in range(copies)]
@@ -36,7 +40,8 @@ def matmul(bits, group, options):
             "INFERENCE_NUM_THREADS": THREADS, "NUM_STREAMS": 1, "ENABLE_CPU_PINNING": False,
             "PERFORMANCE_HINT": "LATENCY", **options})
         request = compiled.create_infer_request()
-        request.set_input_tensor(openvino.Tensor(generator.standard_normal((shape.rows, shape.inner), np.float32)))
+        KEPT.append(generator.standard_normal((shape.rows, shape.inner), np.float32))
+        request.set_input_tensor(openvino.Tensor(KEPT[-1]))
         return request.infer
     scales = (lambda s: s.inner // group * s.out * 2) if group else (lambda s: s.out * 2)
     return Kernel(make, lambda s: s.inner * s.out * bits // 8 + scales(s))
@@ -46,7 +51,7 @@ def dynamic(group):
     return {"DYNAMIC_QUANTIZATION_GROUP_SIZE": group, "INFERENCE_PRECISION_HINT": "f32"}
 
 
-WHOLE_ROW = 4096 - 1  # one activation scale per token
+WHOLE_ROW = 2**63 - 1 - 1  # one activation scale per token
 BF16 = {"DYNAMIC_QUANTIZATION_GROUP_SIZE": 0, "INFERENCE_PRECISION_HINT": "bf16"}
 serve("OpenVINO", openvino.__version__.split("-")[0], {
     "int8, dynamic": matmul(8, 0, dynamic(WHOLE_ROW)),
