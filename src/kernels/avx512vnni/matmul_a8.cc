@@ -2,7 +2,7 @@
 // brought nearer meanwhile. A tile is in tile_a8.h.
 //
 // Up to 6 rows: tiles of all 64 columns of a panel, in one stream through the weights. Up to 12
-// rows: two tiles of 32 columns, while the next panel is fetched. More rows: for each 32 columns
+// rows: two tiles of 32 columns. More rows: for each 32 columns
 // all tiles of rows, of nearly equal height (20 rows are 2 times 10); the first one leaves 4-bit
 // weights as bytes for the others.
 #include "kernels/avx512vnni/tile_a8.h"
@@ -57,7 +57,6 @@ void multiply_few(const IntegerArguments& a, TileArguments& t) {
   set_offsets(a, t, a.rows, -(1 << (kBits - 1)));
   for (t.panel = a.finish.begin / kPanel; t.panel * kPanel < a.finish.end; ++t.panel) {
     const std::uint8_t* panel = a.weights.codes + t.panel * panel_bytes;
-    const bool last = (t.panel + 1) * kPanel >= a.finish.end;
     if (wide) {
       t.column = 0;
       t.weights = panel;
@@ -67,7 +66,7 @@ void multiply_few(const IntegerArguments& a, TileArguments& t) {
     }
     for (t.column = 0; t.column < kPanel; t.column += 32) {
       t.weights = panel + 4 * t.column;
-      t.fetch[0] = last ? t.weights : t.weights + panel_bytes;
+      t.fetch[0] = t.weights + kAhead;
       kTallTiles<kSource, true>[a.rows - 6](t);
     }
   }

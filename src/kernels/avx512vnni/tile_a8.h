@@ -20,8 +20,8 @@ enum Source {
   kExpanded      // those bytes
 };
 
-// Bytes fetched ahead of the weights in use, where each weight is used by one tile only.
-inline constexpr std::int64_t kAhead = 4096;
+// Bytes fetched ahead of the weights in use, where up to 12 rows leave memory little time.
+inline constexpr std::int64_t kAhead = 2048;
 
 inline constexpr int kTileFloats = 384;  // of 12 x 32 or 6 x 64
 
@@ -124,7 +124,7 @@ struct Tile {
 #pragma GCC unroll 8
       for (int line = 0; line < kVectors * (kFourBits ? 1 : 2); ++line) {
         const std::int64_t place = line / kVectors * kQuadBytes + line % kVectors * 64;
-        _mm_prefetch(reinterpret_cast<const char*>(at.fetch[0] + place), _MM_HINT_T1);
+        _mm_prefetch(reinterpret_cast<const char*>(at.fetch[0] + place), _MM_HINT_T0);
       }
     } else {
       _mm_prefetch(reinterpret_cast<const char*>(at.fetch[0]), _MM_HINT_T1);
@@ -164,11 +164,16 @@ struct Tile {
                                                 std::int64_t group,
                                                 Sums& sums) {
     const WeightArguments& w = t.product->weights;
+    const std::int32_t* offsets[4];  // in blocks of three rows, like activations
+#pragma GCC unroll 4
+    for (int block = 0; block < (kRows + 2) / 3; ++block) {
+      offsets[block] = t.offsets + 3 * block * w.groups + group;
+    }
 #pragma GCC unroll 12
     for (int row = 0; row < kRows; ++row) {
 #pragma GCC unroll 4
       for (int v = 0; v < kVectors; ++v) {
-        sums[0][row][v] = broadcast_word(t.offsets + row * w.groups + group);
+        sums[0][row][v] = broadcast_word(offsets[row / 3] + row % 3 * w.groups);
         if constexpr (kChains == 2) sums[1][row][v] = _mm512_setzero_si512();
       }
     }
@@ -210,21 +215,18 @@ struct Tile {
     }
   }
 
-  // totals = (first ? 0 : totals) + float(sums) * scales.
-  [[gnu::always_inline]] static void add_totals(const TileArguments& t,
-                                                std::int64_t group,
+  // totals += float(sums) * scales.
+  [[gnu::always_inline]] static void add_totals(float* totals,
+                                                const float* scales,
                                                 const Sums& sums) {
-    const WeightArguments& w = t.product->weights;
-    const __mmask16 old = group == 0 ? 0 : 0xffff;
-    const float* scales = w.scales + (t.panel * w.groups + group) * kPanel + t.column;
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) {
       const __m512 scale = _mm512_loadu_ps(scales + 16 * v);
 #pragma GCC unroll 12
       for (int row = 0; row < kRows; ++row) {
-        float* total = t.totals + row * kColumns + 16 * v;
+        float* total = totals + row * kColumns + 16 * v;
         const __m512 part = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[0][row][v]), scale);
-        _mm512_store_ps(total, _mm512_add_ps(_mm512_maskz_loadu_ps(old, total), part));
+        _mm512_store_ps(total, _mm512_add_ps(part, _mm512_load_ps(total)));
       }
     }
   }
@@ -242,12 +244,17 @@ struct Tile {
     for (int block = 0; block < (kRows + 2) / 3; ++block) {
       at.activations[block] = a.activations + (t.row + 3 * block) * at.stride;
     }
-    for (std::int64_t group = 0; group < w.groups; ++group) {
+    float* const totals = t.totals;
+    for (int i = 0; i < kRows * kColumns; i += 16) {
+      _mm512_store_ps(totals + i, _mm512_setzero_ps());
+    }
+    const float* scales = w.scales + t.panel * w.groups * kPanel + t.column;
+    for (std::int64_t group = 0; group < w.groups; ++group, scales += kPanel) {
       const std::int64_t left = w.steps - group * w.group_steps;
       Sums sums;
       begin_sums(t, group, sums);
       add_steps(at, left < w.group_steps ? left : w.group_steps, sums);
-      add_totals(t, group, sums);
+      add_totals(totals, scales, sums);
     }
     finish_tile(t, kRows, kColumns);
   }
