@@ -5,7 +5,7 @@
 set -eu
 library=$1
 
-symbols=$(nm -A -C "$library" | grep -E '(matmul_a8|matmul_a16|rows|half_rows)\.cc\.o:')
+symbols=$(nm -A -C "$library" | grep -E '(attention|matmul_a8|matmul_a16|rows|half_rows)\.cc\.o:')
 if ! printf '%s\n' "$symbols" | grep -q 'kScalarInteger'; then
   echo "$library: no level objects found" >&2
   exit 1

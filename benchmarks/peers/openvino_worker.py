@@ -10,10 +10,9 @@ from worker import Kernel, serve
 
 THREADS = int(sys.argv[1])
 CORE = openvino.Core()
-KEPT = []  # what graphs point into
 
 
-def weight(shape, bits, group, copy, generator):
+def weight(shape, bits, group, copy, generator, kept):
     """Constant codes x scales, in the pattern that OpenVINO keeps compressed."""
     kind = {8: openvino.Type.i8, 4: openvino.Type.i4}[bits]
     groups = shape.inner // group if group else 1
@@ -21,7 +20,7 @@ def weight(shape, bits, group, copy, generator):
     codes = generator.integers(0, 256, shape.out * shape.inner * bits // 8, dtype=np.uint8) ^ np.uint8(copy)
     tensor = openvino.Tensor(kind, openvino.Shape(size))  # memory of its own: a view of an array would dangle
     tensor.data.reshape(-1).view(np.uint8)[:] = codes
-    KEPT.append(tensor)
+    kept.append(tensor)
     constant = ops.constant(tensor)
     scales = np.full(size[:-1] + [1], 0.01, np.float16)
     product = ops.multiply(ops.convert(constant, np.float16), ops.constant(scales))
@@ -32,17 +31,17 @@ def weight(shape, bits, group, copy, generator):
 
 def matmul(bits, group, options):
     def make(shape, copies):
-        KEPT.clear()
+        kept = []  # what the graph points into
         generator = np.random.default_rng(1)
         x = ops.parameter([shape.rows, shape.inner], np.float32)
-        results = [ops.matmul(x, weight(shape, bits, group, i, generator), False, True) for i in range(copies)]
+        results = [ops.matmul(x, weight(shape, bits, group, i, generator, kept), False, True) for i in range(copies)]
         compiled = CORE.compile_model(openvino.Model(results, [x]), "CPU", {
             "INFERENCE_NUM_THREADS": THREADS, "NUM_STREAMS": 1, "ENABLE_CPU_PINNING": False,
             "PERFORMANCE_HINT": "LATENCY", **options})
         request = compiled.create_infer_request()
-        KEPT.append(generator.standard_normal((shape.rows, shape.inner), np.float32))
-        request.set_input_tensor(openvino.Tensor(KEPT[-1]))
-        return request.infer
+        kept.append(generator.standard_normal((shape.rows, shape.inner), np.float32))
+        request.set_input_tensor(openvino.Tensor(kept[-1]))
+        return lambda: kept and request.infer()
     scales = (lambda s: s.inner // group * s.out * 2) if group else (lambda s: s.out * 2)
     return Kernel(make, lambda s: s.inner * s.out * bits // 8 + scales(s))
 

@@ -52,8 +52,11 @@ class Worker:
             return {"absent": self.reason}
         self.process.send_signal(signal.SIGCONT)
         line = " ".join(str(word).replace(" ", "~") for word in words)
-        self.process.stdin.write(line.encode() + b"\n")
-        self.process.stdin.flush()
+        try:
+            self.process.stdin.write(line.encode() + b"\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            pass  # it has ended; receive() says how
         answer = self.receive()
         self.stop()
         return answer if answer is not None else {"absent": self.reason}

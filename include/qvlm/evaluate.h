@@ -40,6 +40,7 @@ struct Share {
 struct Report {
   std::string model;      // folder
   std::string execution;  // "packed", "simulated", "float"
+  std::string kv_cache;   // "float32", "bf16", "int8"
   std::string data;       // folder
   std::string protocol;   // how answers were scored: "exact", "sqa-lmms"
   std::int64_t max_new_tokens = 0;
@@ -63,7 +64,9 @@ struct Report {
 
 struct EvaluateOptions {
   Execution execution = Execution::kPacked;
-  std::int64_t items = 0;  // the first so many; 0: all
+  KvFormat kv_cache = KvFormat::kFloat32;
+  std::filesystem::path packed_cache;  // see SessionOptions
+  std::int64_t items = 0;              // the first so many; 0: all
   std::int64_t max_new_tokens = 8;
   std::filesystem::path logits_file;  // empty: logits are not kept
   // A report that the result will be compared with: what compare() would refuse is refused before

@@ -26,8 +26,20 @@ enum class Execution {
   kBf16,       // LibTorch's bf16 products of all weights rounded to bf16, activations too
 };
 
+// How keys and values of past positions are kept; sums and the softmax are always in float32. What
+// each costs and gains: docs/performance.md, "KV cache".
+enum class KvFormat {
+  kFloat32,   // as computed: the answers of the reference implementation
+  kBfloat16,  // half the memory and the reading per token, rounded to 8 bits of precision
+  kInt8,      // a quarter, with a scale per token and head; outlier channels lose most
+};
+
 struct SessionOptions {
   Execution execution = Execution::kPacked;
+  KvFormat kv_cache = KvFormat::kFloat32;
+  // A file that keeps the weights as the kernels want them, beside the checkpoint: made by the
+  // first load, mapped by later ones, made anew when the checkpoint has changed. Empty: none.
+  std::filesystem::path packed_cache;
 };
 
 struct Question {

@@ -35,6 +35,8 @@ struct GenerateCommand {
   std::vector<std::string> images;
   GenerateOptions options;
   Execution execution = Execution::kPacked;
+  KvFormat kv_cache = KvFormat::kFloat32;
+  std::string packed_cache;  // empty: none
   std::string save_logits;  // empty: not saved
 };
 
@@ -43,6 +45,8 @@ struct EvaluateCommand {
   std::int64_t items = 0;  // 0: all
   std::int64_t max_new_tokens = 8;
   Execution execution = Execution::kPacked;
+  KvFormat kv_cache = KvFormat::kFloat32;
+  std::string packed_cache;  // empty: none
   std::string report;     // empty: none
   std::string reference;  // empty: none
 };

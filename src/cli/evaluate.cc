@@ -75,6 +75,8 @@ void run(const EvaluateCommand& command, const CommonOptions& common) {
   const LogitsPlace logits(command);
   EvaluateOptions options;
   options.execution = command.execution;
+  options.kv_cache = command.kv_cache;
+  options.packed_cache = command.packed_cache;
   options.items = command.items;
   options.max_new_tokens = command.max_new_tokens;
   options.logits_file = logits.file();

@@ -39,7 +39,7 @@ void save_logits(const GenerateCommand& command, const std::vector<Image>& image
   std::vector<at::Tensor> features;
   for (const Image& image : images)
     features.push_back(engine.encode_image(image));
-  Sequence sequence(engine, static_cast<std::int64_t>(ids.size()));
+  Sequence sequence(engine, static_cast<std::int64_t>(ids.size()), command.kv_cache);
   const at::Tensor logits =
       sequence.prefill(ids, features, LogitsOf::kAll).contiguous();  // [tokens, vocab]
   SafetensorsWriter writer(command.save_logits, {{"logits", DType::kF32, logits.sizes().vec()}},
@@ -57,6 +57,7 @@ Json to_json(const GenerateCommand& command, const Reply& reply, double load_sec
   seconds.set("decode", reply.decode_seconds);
   json.set("model", command.model);
   json.set("execution", execution_name(command.execution));
+  json.set("kv_cache", kv_format_name(command.kv_cache));
   json.set("text", reply.text);
   json.set("ids", ids);
   json.set("prompt_tokens", reply.prompt_tokens);
@@ -77,7 +78,9 @@ void run(const GenerateCommand& command, const CommonOptions& common) {
   if (!command.save_logits.empty()) save_logits(command, question.images);
 
   const auto start = std::chrono::steady_clock::now();
-  const Session session = Session::open(command.model, {.execution = command.execution});
+  const Session session = Session::open(command.model, {.execution = command.execution,
+                                                        .kv_cache = command.kv_cache,
+                                                        .packed_cache = command.packed_cache});
   const std::chrono::duration<double> load_time = std::chrono::steady_clock::now() - start;
   const Reply reply =
       session.generate(question, command.options, [&common](std::string_view piece) {

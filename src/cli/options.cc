@@ -77,11 +77,30 @@ void add_execution(CLI::App* verb, Execution& execution) {
       ->type_name("HOW");
 }
 
+void add_kv_cache(CLI::App* verb, KvFormat& format) {
+  const auto choose = [&format](const std::string& name) {
+    format = name == "float32" ? KvFormat::kFloat32
+             : name == "bf16"  ? KvFormat::kBfloat16
+                               : KvFormat::kInt8;
+  };
+  verb->add_option_function<std::string>(
+          "--kv-cache", choose,
+          "how keys and values are kept: float32, bf16 (half the memory) or int8 (a quarter); "
+          "default float32")
+      ->check(CLI::IsMember({"float32", "bf16", "int8"}))
+      ->type_name("FORMAT");
+}
+
 CLI::Option* add_file(CLI::App* verb,
                       const char* name,
                       std::string& file,
                       const std::string& description) {
   return verb->add_option(name, file, description)->type_name("FILE");
+}
+
+void add_packed_cache(CLI::App* verb, std::string& file) {
+  add_file(verb, "--packed-cache", file,
+           "keep the weights as the kernels want them in this file: later loads map it");
 }
 
 CLI::Option* add_count(CLI::App* verb,
@@ -204,6 +223,8 @@ void Parser::add_generate() {
       ->type_name("TEXT")
       ->allow_extra_args(false);
   add_execution(verb, generate_.execution);
+  add_kv_cache(verb, generate_.kv_cache);
+  add_packed_cache(verb, generate_.packed_cache);
   add_file(verb, "--save-logits", generate_.save_logits,
            "also write the prompt's logits, float32 [tokens, vocab] (safetensors)");
 }
@@ -222,6 +243,8 @@ void Parser::add_evaluate() {
       ->type_name("N");
   add_count(verb, "--max-new-tokens", evaluate_.max_new_tokens, "most tokens of an answer");
   add_execution(verb, evaluate_.execution);
+  add_kv_cache(verb, evaluate_.kv_cache);
+  add_packed_cache(verb, evaluate_.packed_cache);
   add_file(verb, "--report", evaluate_.report,
            "write every answer (JSON) and, beside it as <name>.logits.safetensors, the logits");
   add_file(verb, "--reference", evaluate_.reference,

@@ -8,11 +8,13 @@
 namespace qvlm::cli {
 namespace {
 
-// The folder's own name; the execution only where it is not the usual one.
+// The folder's own name; execution and cache only where they are not the usual ones.
 std::string label(const Report& report) {
   const auto path = (std::filesystem::path(report.model) / "").parent_path();
   const std::string name = path.filename().empty() ? report.model : path.filename().string();
-  return report.execution == "packed" ? name : name + " (" + report.execution + ")";
+  const std::string how = report.execution == "packed" ? "" : " (" + report.execution + ")";
+  const std::string cache = report.kv_cache == "float32" ? "" : " (kv " + report.kv_cache + ")";
+  return name + how + cache;
 }
 
 std::string format_flips(const Comparison& comparison) {
@@ -101,6 +103,7 @@ Json summary_json(const ComparedReport& compared) {
     categories.set(category, to_json(share));
   json.set("model", report.model);
   json.set("execution", report.execution);
+  json.set("kv_cache", report.kv_cache);
   json.set("data", report.data);
   json.set("protocol", report.protocol);
   json.set("accuracy", to_json(report.accuracy()));

@@ -164,7 +164,8 @@ void Evaluation::run_group(const std::vector<std::size_t>& group,
   std::size_t current = longest;
   try {
     const std::int64_t limit = answer_limit(prompts[longest]);
-    Sequence sequence(engine_, static_cast<std::int64_t>(prompts[longest].size()) + limit);
+    Sequence sequence(engine_, static_cast<std::int64_t>(prompts[longest].size()) + limit,
+                      options_.kv_cache);
     for (current = 0; current < group.size(); ++current) {
       results_[group[current]] = run_item(group[current], sequence, prompts[current], images);
       count_item(progress);
@@ -246,6 +247,7 @@ Report evaluate(const std::filesystem::path& model,
   Report report;
   report.model = model.string();
   report.execution = execution_name(options.execution);
+  report.kv_cache = kv_format_name(options.kv_cache);
   report.data = data.string();
   report.protocol = protocol_name(dataset.protocol);
   report.max_new_tokens = options.max_new_tokens;
@@ -254,7 +256,7 @@ Report evaluate(const std::filesystem::path& model,
   if (!options.logits_file.empty()) logits.emplace(options.logits_file);
 
   const auto load_start = Clock::now();
-  const Engine engine = Engine::load(model, options.execution);
+  const Engine engine = Engine::load(model, options.execution, options.packed_cache);
   report.load_seconds = seconds_since(load_start);
   report.checkpoint_bytes = engine.checkpoint_bytes();
 

@@ -64,6 +64,18 @@ const char* execution_name(Execution execution) {
   return "";
 }
 
+const char* kv_format_name(KvFormat format) {
+  switch (format) {
+    case KvFormat::kFloat32:
+      return "float32";
+    case KvFormat::kBfloat16:
+      return "bf16";
+    case KvFormat::kInt8:
+      return "int8";
+  }
+  return "";
+}
+
 Json to_json(const Share& share) {
   Json json = Json::object();
   json.set("count", share.count);
@@ -103,6 +115,7 @@ Report Report::load(const fs::path& file) {
   Report report;
   report.model = json.get_string("model");
   report.execution = json.get_string("execution");
+  report.kv_cache = json.get_string("kv_cache", "float32");
   report.data = json.get_string("data");
   report.protocol = json.get_string("protocol");
   report.max_new_tokens = json.get_int("max_new_tokens");
@@ -128,6 +141,7 @@ void Report::save(const fs::path& file) const {
   json.set("format", kFormat);
   json.set("model", model);
   json.set("execution", execution);
+  json.set("kv_cache", kv_cache);
   json.set("data", data);
   json.set("protocol", protocol);
   json.set("max_new_tokens", max_new_tokens);

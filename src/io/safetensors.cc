@@ -12,7 +12,7 @@ namespace qvlm {
 namespace {
 
 constexpr std::uint64_t kMaxHeaderBytes = 100'000'000;  // the limit of the format's own package
-constexpr std::size_t kAlignment = 8;
+constexpr std::size_t kAlignment = 64;
 
 struct DTypeEntry {
   DType dtype;
@@ -212,7 +212,8 @@ SafetensorsWriter::SafetensorsWriter(const std::filesystem::path& file,
     offset += *bytes;
   }
   std::string text = header.dump();
-  text.resize((text.size() + kAlignment - 1) / kAlignment * kAlignment, ' ');
+  // The first tensor begins at a multiple of 64 bytes, a cache line.
+  text.resize((8 + text.size() + kAlignment - 1) / kAlignment * kAlignment - 8, ' ');
   const std::uint64_t length = text.size();
   file_.write(std::as_bytes(std::span(&length, 1)));
   file_.write(text);

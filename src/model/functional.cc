@@ -22,24 +22,4 @@ at::Tensor activate(const at::Tensor& x, Activation activation) {
   fail(ErrorKind::kInternal, "activate: unknown activation");
 }
 
-at::Tensor attention(const at::Tensor& query,
-                     const at::Tensor& key,
-                     const at::Tensor& value,
-                     bool causal) {
-  const std::int64_t tokens = query.size(1), positions = key.size(1);
-  // LibTorch's is_causal aligns the mask to the first position; with cached positions before the
-  // tokens it has to be aligned to the last, so a mask is given. One token sees everything and
-  // needs none.
-  std::optional<at::Tensor> mask;
-  const bool aligned = tokens == positions;
-  if (causal && !aligned && tokens > 1) {
-    mask = at::ones({tokens, positions}, at::kBool).tril(positions - tokens);
-  }
-  const bool grouped = query.size(0) != key.size(0);
-  const at::Tensor mixed = at::scaled_dot_product_attention(
-      query.unsqueeze(0), key.unsqueeze(0), value.unsqueeze(0), mask, /*dropout_p=*/0.0,
-      /*is_causal=*/causal && aligned, /*scale=*/std::nullopt, /*enable_gqa=*/grouped);
-  return mixed.squeeze(0).transpose(0, 1).reshape({tokens, -1});
-}
-
 }  // namespace qvlm

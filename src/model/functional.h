@@ -12,12 +12,4 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps);
 
 at::Tensor activate(const at::Tensor& x, Activation activation);
 
-// Softmax attention. query: [heads, tokens, head_dim]; key, value: [kv_heads, positions, head_dim],
-// heads a multiple of kv_heads. `causal`: token t sees the first positions - tokens + t + 1
-// positions. Returns [tokens, heads * head_dim].
-at::Tensor attention(const at::Tensor& query,
-                     const at::Tensor& key,
-                     const at::Tensor& value,
-                     bool causal);
-
 }  // namespace qvlm

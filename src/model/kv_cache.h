@@ -1,7 +1,9 @@
-// Keys and values of the positions a sequence has already run, per decoder layer.
+// Keys and values of the positions a sequence has already run, per decoder layer, as float32,
+// bfloat16 or int8. Who reads them: model/attention.h.
 #pragma once
 
-#include <utility>
+#include <qvlm/session.h>
+
 #include <vector>
 
 #include "io/hf_config.h"
@@ -9,28 +11,49 @@
 
 namespace qvlm {
 
+// What is stored of one layer, from the first position on; views of the cache's memory. Rows are
+// padded with zeros behind head_dim, as the kernels want them.
+struct CachedLayer {
+  // [kv_heads, positions, padded head_dim], in the format of the cache.
+  at::Tensor keys, values;
+  // [kv_heads, positions]; kInt8 only: what the codes of a row are multiplied with.
+  at::Tensor key_scales, value_scales;
+  std::int64_t head_dim = 0;
+};
+
 // Not safe for use by two threads at once; each sequence has its own.
 class KvCache {
  public:
-  KvCache(const TextConfig& config, std::int64_t capacity);
+  // Throws kInvalidArgument when the model has fewer than `capacity` positions.
+  KvCache(const TextConfig& config, std::int64_t capacity, KvFormat format = KvFormat::kFloat32);
 
   std::int64_t length() const { return length_; }
+  // Memory of all layers at full capacity.
+  std::int64_t bytes() const;
 
   // Stores key and value [kv_heads, tokens, head_dim] of a layer behind the finished positions;
-  // returns those of all positions so far, [kv_heads, length + tokens, head_dim]. Throws
-  // kInvalidArgument when the capacity is exceeded.
-  std::pair<at::Tensor, at::Tensor> append(std::int64_t layer,
-                                           const at::Tensor& key,
-                                           const at::Tensor& value);
+  // returns those of all positions so far, length + tokens. Rounding is half to even; a row with a
+  // NaN or an infinity gets an int8 scale of NaN. Throws kInvalidArgument when the capacity is
+  // exceeded.
+  CachedLayer append(std::int64_t layer, const at::Tensor& key, const at::Tensor& value);
   // Counts the tokens as finished, after the last layer has appended them.
   void advance(std::int64_t tokens) { length_ += tokens; }
   // Forgets the positions from `length` on.
   void truncate(std::int64_t length) { length_ = length; }
 
  private:
+  // Keys or values of one layer: [kv_heads, capacity, padded head_dim]; [kv_heads, capacity].
+  struct Rows {
+    at::Tensor rows, scales;
+  };
+
+  void store(const Rows& to, const at::Tensor& fresh) const;
+
+  std::int64_t head_dim_;
   std::int64_t capacity_;
+  KvFormat format_;
   std::int64_t length_ = 0;
-  std::vector<at::Tensor> keys_, values_;  // per layer [kv_heads, capacity, head_dim]
+  std::vector<Rows> keys_, values_;  // per layer
 };
 
 }  // namespace qvlm

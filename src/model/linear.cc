@@ -96,6 +96,16 @@ Linear::Linear(const QuantizedWeight& weight,
                Execution execution)
     : storage_(store(weight, activation, execution)), bias_(std::move(bias)) {}
 
+Linear::Linear(kernels::PackedWeights weight,
+               at::Tensor bias,
+               const std::optional<Scheme>& activation)
+    : storage_(Packed{std::move(weight), activation}), bias_(std::move(bias)) {}
+
+const kernels::PackedWeights* Linear::packed() const {
+  const auto* packed = std::get_if<Packed>(&storage_);
+  return packed == nullptr ? nullptr : &packed->weight;
+}
+
 Linear::Storage Linear::store(const QuantizedWeight& weight,
                               const std::optional<Scheme>& activation,
                               Execution execution) {

@@ -50,10 +50,14 @@ class Linear {
          const std::optional<Scheme>& activation,
          Execution execution);
 
+  Linear(kernels::PackedWeights weight, at::Tensor bias, const std::optional<Scheme>& activation);
+
   // [tokens, in] -> [tokens, out], float32.
   at::Tensor forward(const LinearInput& x, const Finish& finish = {}) const;
 
   Arithmetic arithmetic() const;
+  // The weight in the kernels' layout; null where the product is not theirs.
+  const kernels::PackedWeights* packed() const;
 
  private:
   struct Dense {

@@ -1,5 +1,6 @@
 #include "model/llama.h"
 
+#include "model/attention.h"
 #include "model/functional.h"
 #include "tensor/shape.h"
 
@@ -51,9 +52,9 @@ at::Tensor DecoderLayer::attend(const LinearInput& x,
         .transpose(0, 1);  // [heads, tokens, head_dim]
   };
   const at::Tensor query = rotate(heads(q_.forward(x)), angles);
-  const auto [keys, values] =
+  const CachedLayer cached =
       cache.append(index, rotate(heads(k_.forward(x)), angles), heads(v_.forward(x)));
-  return o_.forward(attention(query, keys, values, /*causal=*/true), add_to(residual));
+  return o_.forward(cached_attention(query, cached), add_to(residual));
 }
 
 at::Tensor DecoderLayer::forward(const at::Tensor& x,

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "model/attention.h"
 #include "model/functional.h"
 #include "tensor/shape.h"
 

@@ -10,8 +10,13 @@ Vlm::Vlm(const Weights& root, const ModelConfig& config)
       projector_(root.scope("projector"), config),
       decoder_(root, config) {}
 
-Vlm Vlm::load(const Checkpoint& checkpoint, Execution execution) {
-  return Vlm(Weights(checkpoint, execution), load_model_config(checkpoint));
+Vlm Vlm::load(const Checkpoint& checkpoint,
+              Execution execution,
+              const std::filesystem::path& packed_cache) {
+  const Weights weights(checkpoint, execution, packed_cache);
+  Vlm model(weights, load_model_config(checkpoint));
+  weights.save_cache();
+  return model;
 }
 
 at::Tensor Vlm::encode_image(const at::Tensor& pixels) const {

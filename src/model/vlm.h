@@ -13,7 +13,10 @@ namespace qvlm {
 // Immutable after loading; any number of threads may run it, each with its own KvCache.
 class Vlm {
  public:
-  static Vlm load(const Checkpoint& checkpoint, Execution execution);
+  // `packed_cache`: see Weights.
+  static Vlm load(const Checkpoint& checkpoint,
+                  Execution execution,
+                  const std::filesystem::path& packed_cache = {});
 
   const ModelConfig& config() const { return config_; }
 

@@ -13,10 +13,18 @@ void require_same_shape(const TensorView& view, c10::IntArrayRef shape) {
 
 }  // namespace
 
-Weights::Weights(Checkpoint checkpoint, Execution execution) {
+Weights::Weights(Checkpoint checkpoint,
+                 Execution execution,
+                 const std::filesystem::path& packed_cache) {
   std::optional<QuantizationConfig> quantization = QuantizationConfig::load(checkpoint);
-  source_ =
-      std::make_shared<Source>(Source{std::move(checkpoint), std::move(quantization), execution});
+  std::unique_ptr<PackedCache> cache;
+  if (!packed_cache.empty()) cache = std::make_unique<PackedCache>(packed_cache, checkpoint);
+  source_ = std::make_shared<Source>(
+      Source{std::move(checkpoint), std::move(quantization), execution, std::move(cache)});
+}
+
+void Weights::save_cache() const {
+  if (source_->cache) source_->cache->save();
 }
 
 Weights Weights::scope(std::string_view name) const {
@@ -49,11 +57,20 @@ Linear Weights::linear(std::string_view name, std::int64_t in, std::int64_t out,
     return Linear(inner.get_stored("weight", {out, in}), bias_values, source_->execution);
   }
 
+  PackedCache* cache = source_->execution == Execution::kPacked ? source_->cache.get() : nullptr;
+  if (cache != nullptr) {
+    const std::optional<kernels::PackedWeights> packed = cache->find(ours);
+    if (packed && packed->out == out && packed->in == in) {
+      return Linear(*packed, bias_values, scheme->activation);
+    }
+  }
   const QuantizedWeight weight = load_quantized_weight(source_->checkpoint, ours, scheme->weight);
   require(weight.out == out && weight.in == in, ErrorKind::kCorrupt, ours,
           ": quantized weight is [", weight.out, ", ", weight.in, "], config.json asks for [", out,
           ", ", in, "]");
-  return Linear(weight, bias_values, scheme->activation, source_->execution);
+  Linear linear(weight, bias_values, scheme->activation, source_->execution);
+  if (cache != nullptr && linear.packed() != nullptr) cache->add(ours, *linear.packed());
+  return linear;
 }
 
 }  // namespace qvlm

@@ -4,6 +4,7 @@
 
 #include <qvlm/session.h>
 
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
@@ -11,6 +12,7 @@
 
 #include "io/quantized_checkpoint.h"
 #include "model/linear.h"
+#include "model/packed_cache.h"
 #include "tensor/tensor.h"
 
 namespace qvlm {
@@ -18,7 +20,11 @@ namespace qvlm {
 class Weights {
  public:
   // All weights of a checkpoint; linears it declares as quantized execute as asked.
-  Weights(Checkpoint checkpoint, Execution execution);
+  // `packed_cache`: where packed linears are kept from one load to the next (packed_cache.h);
+  // empty: nowhere.
+  Weights(Checkpoint checkpoint,
+          Execution execution,
+          const std::filesystem::path& packed_cache = {});
 
   // The same weights under "<prefix><name>.".
   Weights scope(std::string_view name) const;
@@ -30,12 +36,15 @@ class Weights {
   at::Tensor get_stored(std::string_view name, c10::IntArrayRef shape) const;
   // The linear <name> with `<name>.weight` [out, in] and, if `bias`, `<name>.bias` [out].
   Linear linear(std::string_view name, std::int64_t in, std::int64_t out, bool bias) const;
+  // Writes what this load packed to the cache, if there is one.
+  void save_cache() const;
 
  private:
   struct Source {
     Checkpoint checkpoint;
     std::optional<QuantizationConfig> quantization;
     Execution execution;
+    std::unique_ptr<PackedCache> cache;
   };
 
   std::string full_name(std::string_view name) const { return prefix_ + std::string(name); }

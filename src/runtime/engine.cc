@@ -46,7 +46,9 @@ void check_chat_template(const std::filesystem::path& file) {
 
 }  // namespace
 
-Engine Engine::load(const std::filesystem::path& folder, Execution execution) {
+Engine Engine::load(const std::filesystem::path& folder,
+                    Execution execution,
+                    const std::filesystem::path& packed_cache) {
   const c10::InferenceMode inference;
   const Checkpoint checkpoint = Checkpoint::open(folder);
   // Small files first: what is wrong with them is known before the weights are read.
@@ -58,7 +60,7 @@ Engine Engine::load(const std::filesystem::path& folder, Execution execution) {
   Tokenizer tokenizer = Tokenizer::load(folder / "tokenizer.json");
   check_tokenizer(tokenizer, config, folder / "tokenizer.json");
 
-  Engine engine(Vlm::load(checkpoint, execution), std::move(tokenizer));
+  Engine engine(Vlm::load(checkpoint, execution, packed_cache), std::move(tokenizer));
   engine.processor_ = processor;
   engine.generation_ = generation;
   engine.checkpoint_bytes_ = checkpoint.file_bytes();
@@ -89,8 +91,8 @@ bool Engine::is_end_token(std::int32_t id) const {
   return std::find(ends.begin(), ends.end(), id) != ends.end();
 }
 
-Sequence::Sequence(const Engine& engine, std::int64_t capacity)
-    : engine_(engine), cache_(engine.model().config().text, capacity) {}
+Sequence::Sequence(const Engine& engine, std::int64_t capacity, KvFormat format)
+    : engine_(engine), cache_(engine.model().config().text, capacity, format) {}
 
 at::Tensor Sequence::prefill(const std::vector<std::int32_t>& ids,
                              const std::vector<at::Tensor>& images,

@@ -21,7 +21,10 @@ namespace qvlm {
 // Immutable after load: any number of threads may share one.
 class Engine {
  public:
-  static Engine load(const std::filesystem::path& model, Execution execution);
+  // `packed_cache`: see SessionOptions.
+  static Engine load(const std::filesystem::path& model,
+                     Execution execution,
+                     const std::filesystem::path& packed_cache = {});
 
   const Vlm& model() const { return model_; }
   const Tokenizer& tokenizer() const { return tokenizer_; }
@@ -49,7 +52,7 @@ class Engine {
 class Sequence {
  public:
   // `capacity`: most positions the sequence may reach; kInvalidArgument if the model has fewer.
-  Sequence(const Engine& engine, std::int64_t capacity);
+  Sequence(const Engine& engine, std::int64_t capacity, KvFormat format = KvFormat::kFloat32);
 
   // Runs the prompt, whose image positions take `images` in order ([image_tokens, hidden] each).
   // What it shares at the front with the previous prompt (same ids, same images) is kept, not run

@@ -64,12 +64,14 @@ class ReplyText {
 
 struct Session::State {
   Engine engine;
+  KvFormat kv_cache;
 };
 
 Session::Session(std::shared_ptr<const State> state) : state_(std::move(state)) {}
 
 Session Session::open(const std::filesystem::path& model, const SessionOptions& options) {
-  return Session(std::make_shared<const State>(State{Engine::load(model, options.execution)}));
+  return Session(std::make_shared<const State>(
+      State{Engine::load(model, options.execution, options.packed_cache), options.kv_cache}));
 }
 
 Reply Session::generate(const Question& question,
@@ -91,7 +93,8 @@ Reply Session::generate(const Question& question,
   const std::int64_t positions = engine.model().config().text.max_positions;
   require(reply.prompt_tokens < positions, ErrorKind::kInvalidArgument, "the prompt takes ",
           reply.prompt_tokens, " positions, the model has ", positions);
-  Sequence sequence(engine, std::min(positions, reply.prompt_tokens + options.max_new_tokens));
+  Sequence sequence(engine, std::min(positions, reply.prompt_tokens + options.max_new_tokens),
+                    state_->kv_cache);
   at::Tensor logits = sequence.prefill(ids, images).select(0, -1);
   reply.prefill_seconds = seconds_since(prefill_start);
 

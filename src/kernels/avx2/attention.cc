@@ -1,0 +1,7 @@
+#include "kernels/attention_lanes.h"
+
+namespace qvlm::kernels {
+
+const AttentionKernels kAvx2Attention = {attend<float>, attend<std::uint16_t>, attend<std::int8_t>};
+
+}  // namespace qvlm::kernels
