@@ -18,7 +18,7 @@ objdump -d -C --no-show-raw-insn "$library" | awk '
   }
   /^[0-9a-f]+ <.*>:$/ {
     report()
-    if ($0 ~ /::(Tile<.*>::multiply|multiply_tile<.*>)\(/) { name = $0; tiles++ }
+    if ($0 ~ /::(Tile<.*>::(multiply|take_turn)|multiply_tile<.*>)\(/) { name = $0; tiles++ }
     spills = framed = frame = 0
     next
   }

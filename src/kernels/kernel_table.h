@@ -54,7 +54,7 @@ struct IntegerArguments {
   FinishArguments finish;
   std::uint8_t* scratch;  // kScratchBase + steps * kQuadBytes + groups * 48 bytes, aligned to 64
 };
-inline constexpr std::int64_t kScratchBase = 2048;
+inline constexpr std::int64_t kScratchBase = 8192;
 
 // One product of codes with bfloat16 numbers; order of the activations: see Bf16Rows.
 struct Bf16Arguments {

@@ -2,7 +2,7 @@
 // brought nearer meanwhile. A tile is in tile_a8.h.
 //
 // Up to 6 rows: tiles of all 64 columns of a panel, in one stream through the weights. Up to 12
-// rows: two tiles of 32 columns. More rows: for each 32 columns
+// rows: two tiles of 32 columns, in turns if there is one group. More rows: for each 32 columns
 // all tiles of rows, of nearly equal height (20 rows are 2 times 10); the first one leaves 4-bit
 // weights as bytes for the others.
 #include "kernels/avx512vnni/tile_a8.h"
@@ -32,6 +32,12 @@ constexpr Multiply kTallTiles[] = {
     Tile<kSource, 10, 2, kStream>::multiply, Tile<kSource, 11, 2, kStream>::multiply,
     Tile<kSource, 12, 2, kStream>::multiply};
 
+template <Source kSource>
+constexpr Multiply kTurnTiles[] = {
+    Tile<kSource, 7, 2, true>::multiply_in_turns,  Tile<kSource, 8, 2, true>::multiply_in_turns,
+    Tile<kSource, 9, 2, true>::multiply_in_turns,  Tile<kSource, 10, 2, true>::multiply_in_turns,
+    Tile<kSource, 11, 2, true>::multiply_in_turns, Tile<kSource, 12, 2, true>::multiply_in_turns};
+
 template <int kBits>
 constexpr std::int64_t kStepBytes = kBits == 4 ? kStepBytes4 : kStepBytes8;
 
@@ -53,21 +59,17 @@ void multiply_few(const IntegerArguments& a, TileArguments& t) {
   constexpr Source kSource = kBits == 4 ? kNibbles : kBytes;
   const std::int64_t panel_bytes = a.weights.steps * kStepBytes<kBits>;
   const bool wide = a.rows <= 6;
+  const bool turns = !wide && a.weights.groups == 1;
+  const Multiply multiply = wide    ? kWideTiles<kSource>[a.rows]
+                            : turns ? kTurnTiles<kSource>[a.rows - 7]
+                                    : kTallTiles<kSource, true>[a.rows - 6];
   t.row = 0;
   set_offsets(a, t, a.rows, -(1 << (kBits - 1)));
   for (t.panel = a.finish.begin / kPanel; t.panel * kPanel < a.finish.end; ++t.panel) {
-    const std::uint8_t* panel = a.weights.codes + t.panel * panel_bytes;
-    if (wide) {
-      t.column = 0;
-      t.weights = panel;
-      t.fetch[0] = panel + kAhead;
-      kWideTiles<kSource>[a.rows](t);
-      continue;
-    }
-    for (t.column = 0; t.column < kPanel; t.column += 32) {
-      t.weights = panel + 4 * t.column;
-      t.fetch[0] = t.weights + kAhead;
-      kTallTiles<kSource, true>[a.rows - 6](t);
+    for (t.column = 0; t.column < kPanel; t.column += wide || turns ? 64 : 32) {
+      t.weights = a.weights.codes + t.panel * panel_bytes + 4 * t.column;
+      t.fetch[0] = t.weights + (turns ? kTurnBytes : kAhead);
+      multiply(t);
     }
   }
 }
@@ -117,7 +119,7 @@ void matmul(const IntegerArguments& a) {
   TileArguments t = {};
   t.product = &a;
   t.totals = reinterpret_cast<float*>(a.scratch);
-  t.expanded = a.scratch + kTileFloats * 4;
+  t.expanded = a.scratch + kScratchBase;
   t.offsets = reinterpret_cast<std::int32_t*>(t.expanded + a.weights.steps * kQuadBytes);
   if (a.rows <= kMaxRows) {
     multiply_few<kBits>(a, t);

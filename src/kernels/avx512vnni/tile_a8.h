@@ -23,6 +23,8 @@ enum Source {
 // Bytes fetched ahead of the weights in use, where up to 12 rows leave memory little time.
 inline constexpr std::int64_t kAhead = 2048;
 
+inline constexpr std::int64_t kTurnBytes = 8192;  // see multiply_in_turns()
+
 inline constexpr int kTileFloats = 384;  // of 12 x 32 or 6 x 64
 
 struct TileArguments {
@@ -31,7 +33,7 @@ struct TileArguments {
   std::uint8_t* expanded;           // [steps, 2 quads, 32 columns, 4]
   const std::uint8_t* fetch[2];     // what to bring to the second-level cache meanwhile, first step
   std::int64_t row, panel, column;  // column: of the panel
-  float* totals;                    // [rows, columns]
+  float* totals;                    // [rows, columns], of multiply_in_turns() four times as many
   std::int32_t* offsets;            // [rows, groups]
 };
 
@@ -231,23 +233,33 @@ struct Tile {
     }
   }
 
-  [[gnu::noinline]] static void multiply(const TileArguments& t) {
-    const IntegerArguments& a = *t.product;
-    const WeightArguments& w = a.weights;
-    Cursor at;
-    at.weights = t.weights;
-    at.expanded = t.expanded;
-    at.fetch[0] = t.fetch[0];
-    at.fetch[1] = t.fetch[1];
-    at.stride = a.activation_stride;
-#pragma GCC unroll 4
-    for (int block = 0; block < (kRows + 2) / 3; ++block) {
-      at.activations[block] = a.activations + (t.row + 3 * block) * at.stride;
-    }
-    float* const totals = t.totals;
+  [[gnu::always_inline]] static void clear_totals(float* totals) {
     for (int i = 0; i < kRows * kColumns; i += 16) {
       _mm512_store_ps(totals + i, _mm512_setzero_ps());
     }
+  }
+
+  // The tile's place at a step.
+  [[gnu::always_inline]] static Cursor cursor(const TileArguments& t, std::int64_t step) {
+    const IntegerArguments& a = *t.product;
+    Cursor at;
+    at.weights = t.weights + step * kStepSize;
+    at.expanded = t.expanded + step * kQuadBytes;
+    at.fetch[0] = t.fetch[0] + step * kPackedStep;
+    at.fetch[1] = t.fetch[1] + step * kPackedStep;
+    at.stride = a.activation_stride;
+#pragma GCC unroll 4
+    for (int block = 0; block < (kRows + 2) / 3; ++block) {
+      at.activations[block] = a.activations + (t.row + 3 * block) * at.stride + step * kStep;
+    }
+    return at;
+  }
+
+  [[gnu::noinline]] static void multiply(const TileArguments& t) {
+    const WeightArguments& w = t.product->weights;
+    Cursor at = cursor(t, 0);
+    float* const totals = t.totals;
+    clear_totals(totals);
     const float* scales = w.scales + t.panel * w.groups * kPanel + t.column;
     for (std::int64_t group = 0; group < w.groups; ++group, scales += kPanel) {
       const std::int64_t left = w.steps - group * w.group_steps;
@@ -257,6 +269,65 @@ struct Tile {
       add_totals(totals, scales, sums);
     }
     finish_tile(t, kRows, kColumns);
+  }
+
+  // For a single group: the two halves of a panel in turns of kTurn steps, so that memory is read
+  // at an even pace.
+  [[gnu::noinline]] static void multiply_in_turns(const TileArguments& both) {
+    TileArguments t[2] = {both, both};
+    t[1].column += 32;
+    t[1].weights += 128;
+    t[1].fetch[0] += 128;
+    t[1].totals += kTileFloats;
+    for (int half = 0; half < 2; ++half) {
+      clear_totals(t[half].totals);
+      store_begin(t[half]);
+    }
+    for (std::int64_t step = 0; step < both.product->weights.steps; step += kTurn) {
+      take_turn(t[0], step);
+      take_turn(t[1], step);
+    }
+    finish_tile(t[0], kRows, kColumns);
+    finish_tile(t[1], kRows, kColumns);
+  }
+
+  static constexpr std::int64_t kTurn = kTurnBytes / kPackedStep;
+
+  // Where sums are between turns.
+  static std::uint8_t* kept_sums(const TileArguments& t) {
+    return reinterpret_cast<std::uint8_t*>(t.totals + 2 * kTileFloats);
+  }
+
+  [[gnu::always_inline]] static void store_sums(const TileArguments& t, const Sums& sums) {
+    std::uint8_t* const kept = kept_sums(t);
+#pragma GCC unroll 24
+    for (int i = 0; i < kRows * kVectors; ++i) {
+      _mm512_store_si512(kept + 64 * i, sums[0][i / kVectors][i % kVectors]);
+    }
+  }
+
+  [[gnu::noinline]] static void store_begin(const TileArguments& t) {
+    Sums sums;
+    begin_sums(t, 0, sums);
+    store_sums(t, sums);
+  }
+
+  [[gnu::noinline]] static void take_turn(const TileArguments& t, std::int64_t step) {
+    const WeightArguments& w = t.product->weights;
+    const std::int64_t left = w.steps - step;
+    Cursor at = cursor(t, step);
+    const std::uint8_t* const kept = kept_sums(t);
+    Sums sums;
+#pragma GCC unroll 24
+    for (int i = 0; i < kRows * kVectors; ++i) {
+      sums[0][i / kVectors][i % kVectors] = _mm512_load_si512(kept + 64 * i);
+    }
+    add_steps(at, left < kTurn ? left : kTurn, sums);
+    if (left <= kTurn) {
+      add_totals(t.totals, w.scales + t.panel * kPanel + t.column, sums);
+    } else {
+      store_sums(t, sums);
+    }
   }
 };
 
