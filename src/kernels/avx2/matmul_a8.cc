@@ -255,6 +255,15 @@ void multiply_rows(const Block& b, const std::uint8_t* weights, std::int64_t row
   }
 }
 
+// The next block (or panel) is fetched while this one is multiplied.
+template <int kBits>
+void prefetch_next(const Block& b) {
+  const std::int64_t bytes = b.steps * (kBits == 4 ? kStepBytes4 : kStepBytes8);
+  for (std::int64_t at = 0; at < bytes; at += 64) {
+    _mm_prefetch(b.weights + bytes + at, _MM_HINT_T0);
+  }
+}
+
 template <int kBits>
 void multiply_block(const Block& b, std::int64_t rows, Memory& memory) {
   using Rows = void (*)(const Block&, const std::uint8_t*, std::int64_t, Memory&);
@@ -264,6 +273,7 @@ void multiply_block(const Block& b, std::int64_t rows, Memory& memory) {
   constexpr Rows kBuffered[kMaxRows] = {
       multiply_rows<kBits, true, 1>, multiply_rows<kBits, true, 2>, multiply_rows<kBits, true, 3>,
       multiply_rows<kBits, true, 4>};
+  if (kBits == 8 && rows > 1) prefetch_next<kBits>(b);
   const bool buffered = rows > kDirectRows;
   if (buffered) fill_buffer<kBits>(b, memory.weights);
   // Tiles of nearly equal height: 5 rows are 3 + 2, not 4 + 1.

@@ -93,11 +93,15 @@ struct FloatProduct {
       return {memory};
     }
 
+    [[gnu::always_inline]] const float* at(std::int64_t step) const {
+      return values + step / 4 * 32 + step % 4 * 4;
+    }
+
+    // One activation of a step, in every lane.
     template <int kPart>
-    [[gnu::always_inline]] __m512i broadcast(int row, std::int64_t step) const {
+    [[gnu::always_inline]] __m512i broadcast(int row, const float* step) const {
       constexpr std::int64_t kPlace = kPart < 4 ? kPart : 12 + kPart;
-      return _mm512_castps_si512(_mm512_set1_ps(
-          values[row * kBlockSteps * kStep + step / 4 * 32 + step % 4 * 4 + kPlace]));
+      return _mm512_castps_si512(_mm512_set1_ps(step[row * kBlockSteps * kStep + kPlace]));
     }
   };
 };
@@ -140,11 +144,15 @@ struct Bf16Product {
       return {from};
     }
 
+    [[gnu::always_inline]] const std::uint16_t* at(std::int64_t step) const {
+      return rows.values + step * kStep;
+    }
+
+    // A pair of activations of a step, in every lane.
     template <int kPart>
-    [[gnu::always_inline]] __m512i broadcast(int row, std::int64_t step) const {
+    [[gnu::always_inline]] __m512i broadcast(int row, const std::uint16_t* step) const {
       std::int32_t pair;
-      __builtin_memcpy(&pair, rows.values + row * rows.stride + step * kStep + 2 * kPart,
-                       sizeof pair);
+      __builtin_memcpy(&pair, step + row * rows.stride + 2 * kPart, sizeof pair);
       return _mm512_set1_epi32(pair);
     }
   };
@@ -188,10 +196,10 @@ struct Sums {
   alignas(64) float activations[kMaxRows * kBlockSteps * kStep];  // of a tile
 };
 
-template <class Product, class Weights, int kRows, int kPart = 0>
+template <class Product, class Weights, int kRows, int kPart = 0, class Step>
 [[gnu::always_inline]] inline void add_step(const std::uint8_t* weights,
                                             const typename Product::Activations& activations,
-                                            std::int64_t step,
+                                            const Step* step,
                                             __m512 (&sums)[kRows][kVectors]) {
   __m512i columns[kVectors];
 #pragma GCC unroll 4
@@ -256,7 +264,7 @@ void multiply_tile(const Block& b, std::int64_t row, Sums& kept) {
   }
   const std::uint8_t* weights = b.weights;
   for (std::int64_t step = 0; step < b.steps; ++step, weights += Weights::kBytes) {
-    add_step<Product, Weights, kRows>(weights, activations, step, sums);
+    add_step<Product, Weights, kRows>(weights, activations, activations.at(step), sums);
   }
   if (b.ends_group) {
     end_group(b, row, sums, kept.totals + row * kPanel);
