@@ -1,8 +1,6 @@
 // Decode attention of one layer of a 7B decoder (head_dim 128, 32 query heads) on caches that lie
 // in memory, in every format, interleaved. Prints the best of several rounds and its share of a
 // streaming read that the same process measures.   attention_bench [threads]
-#include <omp.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -45,11 +43,12 @@ struct Cache {
 double run(const Format& format,
            const Cache& cache,
            std::int64_t kv_heads,
-           std::int64_t positions) {
+           std::int64_t positions,
+           int threads) {
   const std::int64_t group = kHeads / kv_heads, size = positions * kHeadDim * format.bytes;
   const std::int64_t layers = cache.layers * (4 / format.bytes);
   const auto start = std::chrono::steady_clock::now();
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) num_threads(threads)
   for (std::int64_t head = 0; head < layers * kv_heads; ++head) {
     std::vector<float> query(static_cast<std::size_t>(group * kHeadDim), 0.01f), out(query);
     std::vector<float> scores(static_cast<std::size_t>(group * positions));
@@ -69,7 +68,7 @@ double run(const Format& format,
   return time.count() / static_cast<double>(layers);
 }
 
-void compare(std::int64_t kv_heads, std::int64_t positions, const Peaks& peaks) {
+void compare(std::int64_t kv_heads, std::int64_t positions, const Peaks& peaks, int threads) {
   const kernels::AttentionKernels& all = kernels::attention_kernels(kernels::cpu_level());
   const Format formats[] = {
       {"float32", 4, all.float32}, {"bf16", 2, all.bfloat16}, {"int8", 1, all.int8}};
@@ -77,7 +76,7 @@ void compare(std::int64_t kv_heads, std::int64_t positions, const Peaks& peaks) 
   double best[3] = {1e9, 1e9, 1e9};
   for (int round = 0; round < kRounds; ++round) {
     for (int i = 0; i < 3; ++i)
-      best[i] = std::min(best[i], run(formats[i], cache, kv_heads, positions));
+      best[i] = std::min(best[i], run(formats[i], cache, kv_heads, positions, threads));
   }
   for (int i = 0; i < 3; ++i) {
     const double bytes = 2.0 * static_cast<double>(kv_heads * positions) *
@@ -94,7 +93,6 @@ void compare(std::int64_t kv_heads, std::int64_t positions, const Peaks& peaks) 
 
 int main(int argc, char** argv) {
   const int threads = argc > 1 ? std::max(1, std::atoi(argv[1])) : 2;
-  omp_set_num_threads(threads);
   const qvlm::bench::Peaks peaks =
       qvlm::bench::measure_peaks(threads, qvlm::bench::streaming_size());
   std::printf("%d threads, streaming read %.1f GB/s\n", threads, peaks.read_bytes / 1e9);
@@ -102,6 +100,6 @@ int main(int argc, char** argv) {
       "kv heads positions  format       time      read    speed   share  against float32\n");
   for (const std::int64_t kv_heads : {32, 8}) {
     for (const std::int64_t positions : {640, 4096})
-      qvlm::bench::compare(kv_heads, positions, peaks);
+      qvlm::bench::compare(kv_heads, positions, peaks, threads);
   }
 }
