@@ -87,10 +87,14 @@ void set_fetch(TileArguments& t, std::int64_t tile, std::int64_t tiles, const st
   }
 }
 
+// More than 12 rows, `count` from `first`.
 template <int kBits>
-void multiply_many(const IntegerArguments& a, TileArguments& t) {
+void multiply_many(const IntegerArguments& a,
+                   TileArguments& t,
+                   std::int64_t first,
+                   std::int64_t count) {
   const std::int64_t panel_bytes = a.weights.steps * kStepBytes<kBits>;
-  const std::int64_t tiles = (a.rows + kMaxRows - 1) / kMaxRows;
+  const std::int64_t tiles = (count + kMaxRows - 1) / kMaxRows;
   for (t.panel = a.finish.begin / kPanel; t.panel * kPanel < a.finish.end; ++t.panel) {
     const bool last = (t.panel + 1) * kPanel >= a.finish.end;
     for (t.column = 0; t.column < kPanel; t.column += 32) {
@@ -98,8 +102,8 @@ void multiply_many(const IntegerArguments& a, TileArguments& t) {
       const std::uint8_t* next =
           t.column == 0 ? weights + 128 : (last ? nullptr : weights + panel_bytes - 128);
       for (std::int64_t tile = 0; tile < tiles; ++tile) {
-        t.row = a.rows * tile / tiles;
-        const std::int64_t rows = a.rows * (tile + 1) / tiles - t.row;
+        t.row = first + count * tile / tiles;
+        const std::int64_t rows = first + count * (tile + 1) / tiles - t.row;
         set_offsets(a, t, rows, -(1 << (kBits - 1)));
         const bool expanded = kBits == 4 && tile > 0;
         t.weights = expanded ? t.expanded : weights;
@@ -114,6 +118,20 @@ void multiply_many(const IntegerArguments& a, TileArguments& t) {
   }
 }
 
+// Activations are read once per 32 columns: blocks of rows that stay in the second-level cache, but
+// not so few rows that reading weights for each block costs more.
+template <int kBits>
+void multiply_blocks(const IntegerArguments& a, TileArguments& t) {
+  constexpr std::int64_t kBlockBytes = 640 * 1024, kLeastRows = 48;
+  const std::int64_t wanted = (a.rows * a.activation_stride + kBlockBytes - 1) / kBlockBytes;
+  const std::int64_t most = a.rows < 2 * kLeastRows ? 1 : a.rows / kLeastRows;
+  const std::int64_t blocks = wanted < most ? wanted : most;
+  for (std::int64_t block = 0; block < blocks; ++block) {
+    const std::int64_t first = a.rows * block / blocks;
+    multiply_many<kBits>(a, t, first, a.rows * (block + 1) / blocks - first);
+  }
+}
+
 template <int kBits>
 void matmul(const IntegerArguments& a) {
   TileArguments t = {};
@@ -124,7 +142,7 @@ void matmul(const IntegerArguments& a) {
   if (a.rows <= kMaxRows) {
     multiply_few<kBits>(a, t);
   } else {
-    multiply_many<kBits>(a, t);
+    multiply_blocks<kBits>(a, t);
   }
 }
 
