@@ -12,6 +12,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <optional>
 #include <string>
 #include <utility>
@@ -45,6 +46,8 @@ struct Report {
   std::string protocol;   // how answers were scored: "exact", "sqa-lmms"
   std::int64_t max_new_tokens = 0;
   std::vector<ItemResult> items;  // in the data set's order
+  // What multiplied: linears by what their product really did, {"integer": 84, "float": 49}.
+  std::map<std::string, std::int64_t> products;
   std::int64_t checkpoint_bytes = 0;
   double load_seconds = 0.0;
   double seconds = 0.0;                // running the items

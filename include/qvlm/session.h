@@ -20,8 +20,10 @@ namespace qvlm {
 // How quantized linears compute. Linears that the checkpoint keeps in float are affected by kBf16
 // only.
 enum class Execution {
-  kPacked,     // integer kernels where there is one for the scheme, else kSimulated
-  kSimulated,  // float matmul on dequantized weights, activations rounded to their codes first
+  kPacked,     // kernels on packed weights: integer products of codes; bf16 products where the
+               // scheme leaves activations alone; asymmetric activations as kSimulated
+  kSimulated,  // float matmul on dequantized weights, activations rounded first: to their codes, or
+               // to bf16
   kFloat,      // float matmul on dequantized weights, activations untouched
   kBf16,       // LibTorch's bf16 products of all weights rounded to bf16, activations too
 };

@@ -60,7 +60,8 @@ void print_report(const EvaluateCommand& command, const ComparedReport& compared
     std::cout << "against " << command.reference << "\n"
               << describe_comparison(*compared.comparison) << "\n";
   }
-  std::cout << "checkpoint     " << format_bytes(report.checkpoint_bytes)
+  std::cout << "products       " << describe_products(report) << "\n"
+            << "checkpoint     " << format_bytes(report.checkpoint_bytes)
             << " (1 MB = 1 000 000 bytes)\n"
             << "time           " << format_seconds(report.seconds) << ", and "
             << format_seconds(report.load_seconds) << " to load\n"

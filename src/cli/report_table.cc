@@ -51,7 +51,8 @@ Table report_table(const std::vector<ComparedReport>& reports) {
                {"margin"},
                {"checkpoint"},
                {"time"},
-               {"peak memory"}});
+               {"peak memory"},
+               {"matrix products", Table::Align::kLeft}});
   for (const auto& [report, comparison] : reports) {
     const auto compared = [&](auto format) {
       return comparison ? format(*comparison) : std::string("-");
@@ -63,9 +64,16 @@ Table report_table(const std::vector<ComparedReport>& reports) {
                    compared([](const Comparison& c) { return format_small(c.kl_median); }),
                    compared([](const Comparison& c) { return format_signed(c.margin_change); }),
                    format_bytes(report.checkpoint_bytes), format_seconds(report.seconds),
-                   format_bytes(report.peak_memory_bytes)});
+                   format_bytes(report.peak_memory_bytes), describe_products(report)});
   }
   return table;
+}
+
+std::string describe_products(const Report& report) {
+  std::string text;
+  for (const auto& [product, count] : report.products)
+    text += (text.empty() ? "" : "; ") + std::to_string(count) + " " + product;
+  return text;
 }
 
 Table category_table(const Report& report) {
@@ -108,6 +116,7 @@ Json summary_json(const ComparedReport& compared) {
   json.set("protocol", report.protocol);
   json.set("accuracy", to_json(report.accuracy()));
   json.set("categories", categories);
+  json.set("products", products_json(report.products));
   json.set("checkpoint_bytes", report.checkpoint_bytes);
   json.set("load_seconds", report.load_seconds);
   json.set("seconds", report.seconds);

@@ -22,6 +22,8 @@ struct ComparedReport {
 Table report_table(const std::vector<ComparedReport>& reports);
 // One row a category, then the total.
 Table category_table(const Report& report);
+// "84 integer, 49 float": what multiplied; empty for reports that do not tell.
+std::string describe_products(const Report& report);
 // "agreement 98.2 % [...], lost 12, won 8, ...", one fact a line.
 std::string describe_comparison(const Comparison& comparison);
 

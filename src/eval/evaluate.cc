@@ -259,6 +259,7 @@ Report evaluate(const std::filesystem::path& model,
   const Engine engine = Engine::load(model, options.execution, options.packed_cache);
   report.load_seconds = seconds_since(load_start);
   report.checkpoint_bytes = engine.checkpoint_bytes();
+  report.products = engine.products();
 
   const auto start = Clock::now();
   Evaluation evaluation(engine, dataset, options, logits ? &*logits : nullptr);

@@ -107,6 +107,13 @@ std::vector<std::pair<std::string, Share>> Report::accuracy_by_category() const 
   return shares;
 }
 
+Json products_json(const std::map<std::string, std::int64_t>& products) {
+  Json json = Json::object();
+  for (const auto& [product, count] : products)
+    json.set(product, count);
+  return json;
+}
+
 Report Report::load(const fs::path& file) {
   const Json json = Json::load(file);
   const std::string format = json.get_string("format");
@@ -119,6 +126,9 @@ Report Report::load(const fs::path& file) {
   report.data = json.get_string("data");
   report.protocol = json.get_string("protocol");
   report.max_new_tokens = json.get_int("max_new_tokens");
+  json.find("products").for_each([&report](const std::string& product, const Json& count) {
+    report.products[product] = count.as_int();
+  });
   report.checkpoint_bytes = json.get_int("checkpoint_bytes");
   report.load_seconds = json.get_double("load_seconds");
   report.seconds = json.get_double("seconds");
@@ -150,6 +160,7 @@ void Report::save(const fs::path& file) const {
   for (const auto& [category, share] : accuracy_by_category())
     categories.set(category, to_json(share));
   json.set("categories", categories);
+  json.set("products", products_json(products));
   json.set("checkpoint_bytes", checkpoint_bytes);
   json.set("load_seconds", load_seconds);
   json.set("seconds", seconds);

@@ -13,5 +13,7 @@ const char* execution_name(Execution execution);
 const char* kv_format_name(KvFormat format);
 
 Json to_json(const Share& share);
+// Report::products as an object.
+Json products_json(const std::map<std::string, std::int64_t>& products);
 
 }  // namespace qvlm

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/mapped_file.h"
 #include "image/preprocess.h"
+#include "model/products.h"
 
 namespace qvlm {
 namespace {
@@ -64,6 +65,7 @@ Engine Engine::load(const std::filesystem::path& folder,
   engine.processor_ = processor;
   engine.generation_ = generation;
   engine.checkpoint_bytes_ = checkpoint.file_bytes();
+  engine.products_ = count_products(checkpoint, config, execution);
   return engine;
 }
 

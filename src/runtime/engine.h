@@ -6,6 +6,7 @@
 #include <qvlm/session.h>
 
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -30,6 +31,8 @@ class Engine {
   const Tokenizer& tokenizer() const { return tokenizer_; }
   const GenerationConfig& generation() const { return generation_; }
   std::int64_t checkpoint_bytes() const { return checkpoint_bytes_; }
+  // See model/products.h.
+  const std::map<std::string, std::int64_t>& products() const { return products_; }
 
   // Ids of a rendered prompt, each "<image>" expanded to as many image positions as the tower
   // yields.
@@ -47,6 +50,7 @@ class Engine {
   ProcessorConfig processor_;
   GenerationConfig generation_;
   std::int64_t checkpoint_bytes_ = 0;
+  std::map<std::string, std::int64_t> products_;
 };
 
 class Sequence {
