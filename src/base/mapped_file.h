@@ -28,6 +28,10 @@ class MappedFile {
   std::size_t size_ = 0;
 };
 
+// Lets go of the pages of a part of a mapped file: they no longer count as this process's memory.
+// They stay readable, from the system's cache or the disk.
+void drop_pages(std::span<const std::byte> bytes);
+
 // A file under construction: written to "<file>.part", flushed to disk and renamed by commit().
 // Without a commit nothing is left. Throws kIo when the system refuses (read-only folder, full
 // disk).

@@ -1,114 +1,126 @@
-// qvlm bench: how fast a model loads, sees, reads and writes. Medians of several runs after one
-// that warms up.
-#include <algorithm>
+// qvlm bench: how fast variants of a model load, see, read and write, and what they take. Rounds go
+// over all variants, each loaded, measured and freed in turn, so that a slow minute of the machine
+// hits all of them; the medians of the rounds are reported.
 #include <chrono>
 #include <functional>
 #include <iostream>
 
 #include "base/error.h"
-#include "base/json.h"
-#include "base/parallel.h"
-#include "base/random.h"
+#include "base/process_memory.h"
+#include "cli/bench_result.h"
+#include "cli/bench_variants.h"
 #include "cli/commands.h"
 #include "cli/format.h"
 #include "cli/progress.h"
-#include "cli/table.h"
-#include "eval/metrics.h"
-#include "eval/process_memory.h"
-#include "eval/report_json.h"
-#include "runtime/engine.h"
+#include "model/matmul_clock.h"
 
 namespace qvlm::cli {
 namespace {
 
-double seconds_of(const std::function<void()>& work) {
+struct Timed {
+  double seconds = 0.0, other_seconds = 0.0;  // other: outside the products of linears
+};
+
+Timed time_of(const std::function<void()>& work) {
+  const double products = matmul_seconds();
   const auto start = std::chrono::steady_clock::now();
   work();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - start;
+  return {spent.count(), spent.count() - (matmul_seconds() - products)};
 }
 
-// Noise of the tower's own size: resizing is not what is measured.
-Image make_image(std::int64_t size) {
-  Image image{static_cast<int>(size), static_cast<int>(size), {}};
-  image.pixels.resize(static_cast<std::size_t>(3 * size * size));
-  Random random(1);
-  for (std::uint8_t& pixel : image.pixels)
-    pixel = static_cast<std::uint8_t>(random.below(256));
-  return image;
-}
-
-// A prompt with one image, filled up to `length` positions with its last token.
-std::vector<std::int32_t> make_prompt(const Engine& engine, std::int64_t length) {
-  std::vector<std::int32_t> ids = engine.encode_prompt({Turn{Role::kUser, "?", 1}});
-  require(static_cast<std::int64_t>(ids.size()) <= length, ErrorKind::kInvalidArgument,
-          "--prompt-tokens: one image and the shortest question take ", ids.size(),
-          " positions, got ", length);
-  ids.resize(static_cast<std::size_t>(length), ids.back());
-  return ids;
-}
-
-// Seconds of each stage, one value a repeat.
-struct Timings {
-  std::vector<double> image, prefill, decode;
-};
-
-Timings measure(const Engine& engine, const BenchCommand& command, ProgressLine& line) {
-  const Image image = make_image(engine.model().config().vision.image_size);
-  const std::vector<std::int32_t> ids = make_prompt(engine, command.prompt_tokens);
-  Timings timings;
-  for (int repeat = -1; repeat < command.repeats; ++repeat) {
-    line.update({repeat + 1, command.repeats + 1, "runs"});
-    at::Tensor features;
-    const double image_seconds = seconds_of([&] { features = engine.encode_image(image); });
-    Sequence sequence(engine, command.prompt_tokens + command.new_tokens);
-    const double prefill_seconds = seconds_of([&] { sequence.prefill(ids, {features}); });
-    const double decode_seconds = seconds_of([&] {
-      for (std::int64_t i = 0; i < command.new_tokens; ++i)
-        sequence.step(ids.back());
-    });
-    if (repeat < 0) continue;  // the first run touches every page and fills the caches
-    timings.image.push_back(image_seconds);
-    timings.prefill.push_back(prefill_seconds);
-    timings.decode.push_back(decode_seconds);
+// One image and made-up text behind it: only the number of tokens matters.
+class Workload {
+ public:
+  Workload(const ModelConfig& config, const BenchCommand& command, std::int64_t prompt_tokens)
+      : command_(command) {
+    const std::int64_t size = config.vision.image_size, images = config.image_tokens();
+    pixels_ = at::sin(at::arange(3 * size * size, at::kFloat)).reshape({3, size, size});
+    require(prompt_tokens > images, ErrorKind::kInvalidArgument,
+            "--prompt-tokens: one image takes ", images, " positions, so that at least ",
+            images + 1, " are needed, got ", prompt_tokens);
+    ids_.assign(static_cast<std::size_t>(images), static_cast<std::int32_t>(config.image_token_id));
+    text_id_ = config.image_token_id == 1 ? 2 : 1;
+    ids_.resize(static_cast<std::size_t>(prompt_tokens), text_id_);
   }
-  return timings;
+
+  // Runs everything once; memory is read while the sequence is alive.
+  void run(const Vlm& model, BenchSample& sample) const {
+    at::Tensor features;
+    sample.image_seconds = time_of([&] { features = model.encode_image(pixels_); }).seconds;
+    KvCache cache(model.config().text, static_cast<std::int64_t>(ids_.size()) + command_.new_tokens,
+                  command_.kv_cache);
+    const Timed prefill =
+        time_of([&] { model.forward(model.embed(ids_, {features}), cache, LogitsOf::kLast); });
+    const Timed decode = time_of([&] {
+      for (std::int64_t i = 0; i < command_.new_tokens; ++i)
+        model.forward(model.embed_token(text_id_), cache, LogitsOf::kLast);
+    });
+    sample.prefill_seconds = prefill.seconds;
+    sample.prefill_other_seconds = prefill.other_seconds;
+    sample.decode_seconds = decode.seconds;
+    sample.decode_other_seconds = decode.other_seconds;
+    sample.memory_resident = resident_memory_bytes();
+  }
+
+ private:
+  const BenchCommand& command_;
+  at::Tensor pixels_;
+  std::vector<std::int32_t> ids_;
+  std::int32_t text_id_ = 0;
+};
+
+// `warm_up`: run twice and keep the second, as the first of all fills LibTorch's caches.
+BenchSample measure(const Variant& variant, const Workload& workload, bool warm_up) {
+  const c10::InferenceMode inference;
+  BenchSample sample;
+  return_freed_memory();
+  sample.memory_before = resident_memory_bytes();
+  reset_peak_memory();
+  std::optional<Vlm> model;
+  sample.load_seconds = time_of([&] { model.emplace(variant.load()); }).seconds;
+  if (warm_up) workload.run(*model, sample);
+  workload.run(*model, sample);
+  sample.memory_peak = peak_memory_bytes();
+  return sample;
 }
 
-struct BenchResult {
-  double load_seconds = 0.0, image_seconds = 0.0, prefill_rate = 0.0, decode_rate = 0.0;
-  std::int64_t checkpoint_bytes = 0, peak_memory = 0;
-};
+// Why a variant cannot run here; empty: it can.
+std::string find_obstacle(const MemoryPlan& plan) {
+  const std::int64_t available = available_memory_bytes();
+  if (available == 0 || plan.peak() <= available) return "";
+  return "does not fit: needs " + format_bytes(plan.peak()) + ", " + format_bytes(available) +
+         " are free";
+}
 
 BenchResult bench(const BenchCommand& command, ProgressLine& line) {
+  const VariantList list = make_variants(command, line);
   BenchResult result;
-  std::optional<Engine> engine;
-  result.load_seconds =
-      seconds_of([&] { engine.emplace(Engine::load(command.model, command.execution)); });
-  const Timings timings = measure(*engine, command, line);
-  result.image_seconds = median(timings.image);
-  result.prefill_rate = static_cast<double>(command.prompt_tokens) / median(timings.prefill);
-  result.decode_rate = static_cast<double>(command.new_tokens) / median(timings.decode);
-  result.checkpoint_bytes = engine->checkpoint_bytes();
-  result.peak_memory = peak_memory_bytes();
+  result.left_out = list.left_out;
+  constexpr std::int64_t kTextTokens = 64;
+  result.prompt_tokens =
+      command.prompt_tokens > 0 ? command.prompt_tokens : list.config.image_tokens() + kTextTokens;
+  const Workload workload(list.config, command, result.prompt_tokens);
+  const MemoryTerms terms{list.stored_bytes, result.prompt_tokens,
+                          result.prompt_tokens + command.new_tokens, command.kv_cache};
+  for (const Variant& variant : list.variants) {
+    const MemoryPlan plan = plan_memory(list.config, variant.schemes, variant.execution, terms);
+    result.rows.push_back(
+        {variant.name, describe_arithmetic(list.config, variant), plan, find_obstacle(plan), {}});
+  }
+  const auto count = static_cast<std::int64_t>(list.variants.size());
+  std::vector<std::vector<BenchSample>> samples(list.variants.size());
+  for (int round = 0; round < command.repeats; ++round) {
+    for (std::size_t i = 0; i < list.variants.size(); ++i) {
+      line.update({round * count + static_cast<std::int64_t>(i), command.repeats * count, "runs"});
+      if (!result.rows[i].left_out.empty()) continue;
+      samples[i].push_back(measure(list.variants[i], workload, /*warm_up=*/round == 0));
+    }
+  }
+  for (std::size_t i = 0; i < samples.size(); ++i) {
+    if (!samples[i].empty()) result.rows[i].median = median_of(samples[i]);
+  }
   return result;
-}
-
-Json to_json(const BenchCommand& command, const BenchResult& result) {
-  Json json = Json::object();
-  json.set("model", command.model);
-  json.set("execution", execution_name(command.execution));
-  json.set("threads", thread_count());
-  json.set("cpu_level", kernels::cpu_level_name(kernels::cpu_level()));
-  json.set("prompt_tokens", command.prompt_tokens);
-  json.set("new_tokens", command.new_tokens);
-  json.set("repeats", command.repeats);
-  json.set("load_seconds", result.load_seconds);
-  json.set("image_seconds", result.image_seconds);
-  json.set("prefill_tokens_per_second", result.prefill_rate);
-  json.set("decode_tokens_per_second", result.decode_rate);
-  json.set("checkpoint_bytes", result.checkpoint_bytes);
-  json.set("peak_memory_bytes", result.peak_memory);
-  return json;
 }
 
 }  // namespace
@@ -119,22 +131,7 @@ void run(const BenchCommand& command, const CommonOptions& common) {
     ProgressLine line(common.quiet);
     result = bench(command, line);
   }
-  if (common.json) {
-    std::cout << to_json(command, result).dump(2) << "\n";
-    return;
-  }
-  Table table({{"stage", Table::Align::kLeft}, {"value"}});
-  table.add_row({"load", format_seconds(result.load_seconds)});
-  table.add_row({"image", format_fixed(1e3 * result.image_seconds, 1) + " ms"});
-  table.add_row({"prefill, " + std::to_string(command.prompt_tokens) + " tokens",
-                 format_fixed(result.prefill_rate, 1) + " tokens/s"});
-  table.add_row({"decode, " + std::to_string(command.new_tokens) + " tokens",
-                 format_fixed(result.decode_rate, 1) + " tokens/s"});
-  table.add_row({"checkpoint", format_bytes(result.checkpoint_bytes)});
-  table.add_row({"peak memory", format_bytes(result.peak_memory)});
-  std::cout << table.text() << "median of " << command.repeats << ", " << thread_count()
-            << " threads, CPU level " << kernels::cpu_level_name(kernels::cpu_level())
-            << "; 1 MB = 1 000 000 bytes\n";
+  std::cout << (common.json ? to_json(command, result).dump(2) + "\n" : to_text(command, result));
 }
 
 }  // namespace qvlm::cli

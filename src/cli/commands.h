@@ -5,6 +5,7 @@
 
 #include <qvlm/session.h>
 
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -37,7 +38,7 @@ struct GenerateCommand {
   Execution execution = Execution::kPacked;
   KvFormat kv_cache = KvFormat::kFloat32;
   std::string packed_cache;  // empty: none
-  std::string save_logits;  // empty: not saved
+  std::string save_logits;   // empty: not saved
 };
 
 struct EvaluateCommand {
@@ -47,8 +48,8 @@ struct EvaluateCommand {
   Execution execution = Execution::kPacked;
   KvFormat kv_cache = KvFormat::kFloat32;
   std::string packed_cache;  // empty: none
-  std::string report;     // empty: none
-  std::string reference;  // empty: none
+  std::string report;        // empty: none
+  std::string reference;     // empty: none
 };
 
 struct ReportCommand {
@@ -61,11 +62,15 @@ struct VerifyCommand {
 };
 
 struct BenchCommand {
-  std::string model;
-  std::int64_t prompt_tokens = 128;
-  std::int64_t new_tokens = 64;
+  std::string model;                 // empty with `synthetic`
+  std::string synthetic;             // name of a known model; empty: `model` is a folder
+  std::int64_t layers = 0;           // of the synthetic model; 0: all
+  std::vector<std::string> recipes;  // names or files, or "all"; empty: the usual ones
+  std::int64_t prompt_tokens = 0;    // 0: one image and 64 of text
+  std::int64_t new_tokens = 32;
   int repeats = 5;
-  Execution execution = Execution::kPacked;
+  KvFormat kv_cache = KvFormat::kFloat32;
+  std::optional<Execution> execution;  // given: only the model as it is, computed so
 };
 
 using Command = std::variant<InspectCommand,

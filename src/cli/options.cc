@@ -62,18 +62,22 @@ void add_model(CLI::App* verb, std::string& model) {
       ->type_name("");
 }
 
+const std::vector<std::string> kExecutionNames = {"packed", "simulated", "float", "bf16"};
+
+// REQUIRES: one of kExecutionNames.
+Execution execution_of(const std::string& name) {
+  return name == "packed"      ? Execution::kPacked
+         : name == "simulated" ? Execution::kSimulated
+         : name == "bf16"      ? Execution::kBf16
+                               : Execution::kFloat;
+}
+
 void add_execution(CLI::App* verb, Execution& execution) {
-  const auto choose = [&execution](const std::string& name) {
-    execution = name == "packed"      ? Execution::kPacked
-                : name == "simulated" ? Execution::kSimulated
-                : name == "bf16"      ? Execution::kBf16
-                                      : Execution::kFloat;
-  };
   verb->add_option_function<std::string>(
-          "--execution", choose,
+          "--execution", [&execution](const std::string& name) { execution = execution_of(name); },
           "how quantized linears compute: integer kernels, float on rounded codes, or float with "
           "untouched activations; bf16: how all linears do; default packed")
-      ->check(CLI::IsMember({"packed", "simulated", "float", "bf16"}))
+      ->check(CLI::IsMember(kExecutionNames))
       ->type_name("HOW");
 }
 
@@ -274,16 +278,45 @@ void Parser::add_verify() {
 void Parser::add_bench() {
   CLI::App* verb =
       add_verb(app_, chosen_, bench_, "bench",
-               "Measures loading, image encoding, prefill and decoding; medians of several runs.",
-               "qvlm bench reference-w4a8 --prompt-tokens 128 --new-tokens 64");
-  add_model(verb, bench_.model);
-  add_count(verb, "--prompt-tokens", bench_.prompt_tokens,
-            "positions of the prompt, those of one image included");
+               "Measures speed and memory of a model in float, in bf16 and after recipes.",
+               "qvlm bench models/reference-llava --recipe w4a8,w8a8\n  "
+               "qvlm bench --synthetic llava-1.5-7b --layers 4");
+  CLI::Option* model = verb->add_option("MODEL", bench_.model, "model folder in Hugging Face form")
+                           ->check(not_empty())
+                           ->type_name("");
+  CLI::Option* synthetic =
+      verb->add_option("--synthetic", bench_.synthetic,
+                       "made-up weights in the shapes of llava-1.5-7b or llava-1.5-13b, no MODEL")
+          ->check(not_empty())
+          ->excludes(model)
+          ->type_name("NAME");
+  verb->add_option("--layers", bench_.layers,
+                   "cut the synthetic model to so many layers; default: all")
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 30, "1 or more"))
+      ->needs(synthetic)
+      ->type_name("N");
+  CLI::Option* recipe =
+      verb->add_option("--recipe", bench_.recipes,
+                       "recipes to compare, by name or file, or 'all'; default w8a8,w4a8,w4a16")
+          ->delimiter(',')
+          ->allow_extra_args(false)
+          ->type_name("NAME|FILE");
+  verb->add_option("--prompt-tokens", bench_.prompt_tokens,
+                   "positions of the prompt, those of one image included; default: 64 more")
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 30, "1 or more"))
+      ->type_name("N");
   add_count(verb, "--new-tokens", bench_.new_tokens, "tokens to decode");
-  verb->add_option("--repeats", bench_.repeats, "runs to take the median of; default 5")
+  verb->add_option("--repeats", bench_.repeats, "rounds to take the median of; default 5")
       ->check(CLI::Range(1, 1000, "1 to 1000"))
       ->type_name("N");
-  add_execution(verb, bench_.execution);
+  verb->add_option_function<std::string>(
+          "--execution", [this](const std::string& name) { bench_.execution = execution_of(name); },
+          "measure only the model as it is, computed so; default for a quantized one: packed")
+      ->check(CLI::IsMember(kExecutionNames))
+      ->excludes(synthetic)
+      ->excludes(recipe)
+      ->type_name("HOW");
+  add_kv_cache(verb, bench_.kv_cache);
 }
 
 std::optional<CommandLine> Parser::parse(int argc, const char* const* argv) {

@@ -11,11 +11,11 @@
 
 #include "base/error.h"
 #include "base/parallel.h"
+#include "base/process_memory.h"
 #include "eval/compare.h"
 #include "eval/dataset.h"
 #include "eval/logits_file.h"
 #include "eval/metrics.h"
-#include "eval/process_memory.h"
 #include "eval/protocol.h"
 #include "eval/report_json.h"
 #include "runtime/engine.h"

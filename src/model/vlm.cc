@@ -1,6 +1,7 @@
 #include "model/vlm.h"
 
 #include "base/error.h"
+#include "base/process_memory.h"
 
 namespace qvlm {
 
@@ -14,8 +15,14 @@ Vlm Vlm::load(const Checkpoint& checkpoint,
               Execution execution,
               const std::filesystem::path& packed_cache) {
   const Weights weights(checkpoint, execution, packed_cache);
-  Vlm model(weights, load_model_config(checkpoint));
+  Vlm model = load(weights, load_model_config(checkpoint));
   weights.save_cache();
+  return model;
+}
+
+Vlm Vlm::load(const Weights& root, const ModelConfig& config) {
+  Vlm model(root, config);
+  return_freed_memory();  // what packing needed on the way
   return model;
 }
 

@@ -17,6 +17,7 @@ class Vlm {
   static Vlm load(const Checkpoint& checkpoint,
                   Execution execution,
                   const std::filesystem::path& packed_cache = {});
+  static Vlm load(const Weights& root, const ModelConfig& config);
 
   const ModelConfig& config() const { return config_; }
 

@@ -1,30 +1,46 @@
 #include "model/weight_source.h"
 
-#include "base/error.h"
-#include "tensor/file_tensor.h"
+#include <map>
+#include <mutex>
+
+#include "model/checkpoint_weights.h"
 
 namespace qvlm {
-namespace {
 
-void require_same_shape(const TensorView& view, c10::IntArrayRef shape) {
-  if (c10::IntArrayRef(view.shape) == shape) return;
-  fail(ErrorKind::kCorrupt, view.describe(), ": config.json asks for shape ", shape);
-}
+// Tensors that were given out, as long as somebody holds them.
+class Weights::Loaded {
+ public:
+  at::Tensor find(const std::string& name) {
+    const std::lock_guard lock(mutex_);
+    const auto found = tensors_.find(name);
+    return found == tensors_.end() ? at::Tensor() : at::Tensor(found->second.lock());
+  }
 
-}  // namespace
+  void remember(const std::string& name, const at::Tensor& tensor) {
+    const std::lock_guard lock(mutex_);
+    tensors_.insert_or_assign(name, Held(tensor.getIntrusivePtr()));
+  }
+
+ private:
+  using Held = c10::weak_intrusive_ptr<at::TensorImpl, c10::UndefinedTensorImpl>;
+
+  std::mutex mutex_;
+  std::map<std::string, Held> tensors_;
+};
+
+Weights::Weights(std::shared_ptr<const WeightSource> source, Execution execution)
+    : source_(std::move(source)), execution_(execution), loaded_(std::make_shared<Loaded>()) {}
 
 Weights::Weights(Checkpoint checkpoint,
                  Execution execution,
-                 const std::filesystem::path& packed_cache) {
-  std::optional<QuantizationConfig> quantization = QuantizationConfig::load(checkpoint);
-  std::unique_ptr<PackedCache> cache;
-  if (!packed_cache.empty()) cache = std::make_unique<PackedCache>(packed_cache, checkpoint);
-  source_ = std::make_shared<Source>(
-      Source{std::move(checkpoint), std::move(quantization), execution, std::move(cache)});
+                 const std::filesystem::path& packed_cache)
+    : Weights(std::make_shared<CheckpointWeights>(checkpoint), execution) {
+  const bool packs = execution == Execution::kPacked && !packed_cache.empty();
+  if (packs) cache_ = std::make_shared<PackedCache>(packed_cache, checkpoint);
 }
 
 void Weights::save_cache() const {
-  if (source_->cache) source_->cache->save();
+  if (cache_) cache_->save();
 }
 
 Weights Weights::scope(std::string_view name) const {
@@ -34,16 +50,15 @@ Weights Weights::scope(std::string_view name) const {
 }
 
 at::Tensor Weights::get(std::string_view name, c10::IntArrayRef shape) const {
-  return get_stored(name, shape).to(at::kFloat);
+  return source_->load(full_name(name), shape).to(at::kFloat);
 }
 
 at::Tensor Weights::get_stored(std::string_view name, c10::IntArrayRef shape) const {
-  const TensorView view = source_->checkpoint.get_tensor(full_name(name));
-  require_same_shape(view, shape);
-  const bool half = view.dtype == DType::kBF16 || view.dtype == DType::kF16;
-  const at::Tensor tensor = half ? wrap(view).clone() : to_float32(view);
-  require(tensor.isfinite().all().item<bool>(), ErrorKind::kCorrupt,
-          source_->checkpoint.folder().string(), ": ", view.describe(), " holds NaN or infinity");
+  const std::string ours = full_name(name);
+  at::Tensor tensor = loaded_->find(ours);
+  if (tensor.defined() && tensor.sizes() == shape) return tensor;
+  tensor = source_->load(ours, shape);
+  loaded_->remember(ours, tensor);
   return tensor;
 }
 
@@ -51,25 +66,16 @@ Linear Weights::linear(std::string_view name, std::int64_t in, std::int64_t out,
   const Weights inner = scope(name);
   const at::Tensor bias_values = bias ? inner.get("bias", {out}) : at::Tensor();
   const std::string ours = full_name(name);
-  std::optional<LinearScheme> scheme;
-  if (source_->quantization) scheme = source_->quantization->find(ours);
-  if (!scheme) {
-    return Linear(inner.get_stored("weight", {out, in}), bias_values, source_->execution);
-  }
-
-  PackedCache* cache = source_->execution == Execution::kPacked ? source_->cache.get() : nullptr;
-  if (cache != nullptr) {
-    const std::optional<kernels::PackedWeights> packed = cache->find(ours);
+  const std::optional<LinearScheme> scheme = source_->find_scheme(ours);
+  if (!scheme) return Linear(source_->load(ours + ".weight", {out, in}), bias_values, execution_);
+  if (cache_) {
+    const std::optional<kernels::PackedWeights> packed = cache_->find(ours);
     if (packed && packed->out == out && packed->in == in) {
       return Linear(*packed, bias_values, scheme->activation);
     }
   }
-  const QuantizedWeight weight = load_quantized_weight(source_->checkpoint, ours, scheme->weight);
-  require(weight.out == out && weight.in == in, ErrorKind::kCorrupt, ours,
-          ": quantized weight is [", weight.out, ", ", weight.in, "], config.json asks for [", out,
-          ", ", in, "]");
-  Linear linear(weight, bias_values, scheme->activation, source_->execution);
-  if (cache != nullptr && linear.packed() != nullptr) cache->add(ours, *linear.packed());
+  Linear linear(source_->load_codes(ours, out, in), bias_values, scheme->activation, execution_);
+  if (cache_ && linear.packed() != nullptr) cache_->add(ours, *linear.packed());
   return linear;
 }
 

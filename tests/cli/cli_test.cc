@@ -126,11 +126,37 @@ TEST_F(CliTest, EveryVerbInARow) {
 
   const Json speed =
       succeed_json({"bench", out, "--prompt-tokens", "40", "--new-tokens", "4", "--repeats", "1"});
-  EXPECT_GT(speed.get_double("decode_tokens_per_second"), 0.0);
-  for (const Json& json : {reply, speed}) {
+  ASSERT_EQ(speed.get("variants").size(), 1U);
+  const Json packed = speed.get("variants").at(0);
+  EXPECT_EQ(packed.get_string("name"), "packed");
+  EXPECT_GT(packed.get_double("decode_tokens_per_second"), 0.0);
+  EXPECT_LE(packed.get_double("decode_other_seconds"), packed.get_double("decode_seconds"));
+  EXPECT_EQ(reply.get_string("execution"), "packed");
+  for (const Json& json : {reply, speed})
     EXPECT_EQ(json.get_string("model"), out);
-    EXPECT_EQ(json.get_string("execution"), "packed");
+}
+
+// Weights exist once: what a variant adds to the process is what was predicted, within 5 % and what
+// LibTorch keeps for itself. A float copy beside the codes, or the pages of the file, would be more
+// than 15 MB on the bundled model.
+TEST_F(CliTest, BenchStaysWithinItsPrediction) {
+  const std::string model = std::string(QVLM_SOURCE_DIR) + "/models/reference-llava";
+  const Json result = succeed_json(
+      {"bench", model, "--recipe", "w8a8,w4a8", "--quiet", "--repeats", "3", "--new-tokens", "4"});
+  const Json variants = result.get("variants");
+  ASSERT_EQ(variants.size(), 4U);
+  for (std::size_t i = 0; i < variants.size(); ++i) {
+    const Json variant = variants.at(i);
+    const std::int64_t predicted =
+        variant.get_int("predicted_weights_bytes") + variant.get_int("predicted_kv_cache_bytes");
+    const std::int64_t added =
+        variant.get_int("memory_resident_bytes") - variant.get_int("memory_before_bytes");
+    EXPECT_LE(static_cast<double>(added), 1.05 * static_cast<double>(predicted) + 15e6)
+        << variant.get_string("name");
+    EXPECT_LE(variant.get_int("memory_resident_bytes"), predicted * 105 / 100 + 300'000'000);
   }
+  EXPECT_LT(variants.at(3).get_int("predicted_weights_bytes"),
+            variants.at(2).get_int("predicted_weights_bytes"));
 }
 
 TEST_F(CliTest, BrokenWeightFiles) {
