@@ -10,7 +10,8 @@ namespace {
 Linear load_head(const Weights& root, const ModelConfig& config) {
   const std::int64_t vocab = config.text.vocab_size, hidden = config.text.hidden_size;
   if (!config.tied_head) return root.linear("lm_head", hidden, vocab, /*bias=*/false);
-  return Linear(root.get_stored("decoder.embed_tokens.weight", {vocab, hidden}), at::Tensor());
+  return Linear(root.get_stored("decoder.embed_tokens.weight", {vocab, hidden}), at::Tensor(),
+                root.execution());
 }
 
 }  // namespace

@@ -57,6 +57,8 @@ class Weights {
   at::Tensor get_stored(std::string_view name, c10::IntArrayRef shape) const;
   // The linear <name> with `<name>.weight` [out, in] and, if `bias`, `<name>.bias` [out].
   Linear linear(std::string_view name, std::int64_t in, std::int64_t out, bool bias) const;
+  // How linears are to compute.
+  Execution execution() const { return execution_; }
   // Writes what this load packed to the cache, if there is one.
   void save_cache() const;
 
