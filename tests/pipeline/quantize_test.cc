@@ -67,9 +67,9 @@ TEST_P(QuantizeTest, WrittenCodesAreTheComputedOnes) {
 }
 
 // The two paths differ in float rounding only (tests/model/linear_test.cc), until that moves one
-// activation over a rounding tie, of its codes or of bfloat16. In a random model such a code spreads
-// through the next layers, but it is one code where quantization moved all of them: the difference
-// stays well below the error of quantization itself.
+// activation over a rounding tie, of its codes or of bfloat16. In a random model such a code
+// spreads through the next layers, but it is one code where quantization moved all of them: the
+// difference stays well below the error of quantization itself.
 TEST_P(QuantizeTest, PackedModelEqualsSimulatedModel) {
   const fs::path out = folder_.path() / "out";
   quantize(kModel, out, recipe());
