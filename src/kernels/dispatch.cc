@@ -222,9 +222,12 @@ void matmul_with(const KernelTable& table,
   check_rows(weights, activations, activations.codes.size());
   check_output(output, activations.rows, begin, end, weights.out);
   if (activations.rows == 0 || begin == end) return;
-  const IntegerArguments arguments{arguments_of(weights),           activations.codes.data(),
-                                   row_stride(activations.in),      activations.scales.data(),
-                                   activations.sums.data(),         activations.rows,
+  const IntegerArguments arguments{arguments_of(weights),
+                                   activations.codes.data(),
+                                   row_stride(activations.in),
+                                   activations.scales.data(),
+                                   activations.sums.data(),
+                                   activations.rows,
                                    arguments_of(output, begin, end),
                                    integer_scratch(weights)};
   (weights.bits == 4 ? table.integer.matmul_w4_a8 : table.integer.matmul_w8_a8)(arguments);
