@@ -17,14 +17,18 @@ print(commands[sys.argv[2]].partition(" -o ")[0])
 END
 }
 
-declare -x without_torch with_torch build
+declare -x without_torch with_torch kernels avx512vnni build
 without_torch=$(flags_of src/base/log.cc)
 with_torch=$(flags_of src/tensor/shape.cc)
+kernels=$(flags_of src/kernels/scalar/rows.cc)
+avx512vnni=$(flags_of src/kernels/avx512vnni/rows.cc)
 
 check_header() {
   local flags=$without_torch
   case "$1" in src/tensor/* | src/quant/* | src/model/* | src/pipeline/* | src/runtime/* | src/eval/* | src/cli/*)
     flags=$with_torch ;;
+  src/kernels/avx512vnni/*) flags=$avx512vnni ;;
+  src/kernels/*) flags=$kernels ;;
   esac
   cd "$build"  # compile commands are relative to it
   echo "#include \"$OLDPWD/$1\"" | $flags -Werror -fsyntax-only -x c++ - || { echo "$1:1: does not compile alone" >&2; false; }
