@@ -7,20 +7,23 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export LC_ALL=C
 
-free="kernels base io text image"  # rooms without LibTorch
+free="kernels base io text image planner"  # rooms without LibTorch
 declare -A may_include=(           # besides the room itself
   [kernels]=""
   [base]=""
   [io]="base"
   [text]="base io"
   [image]="base io"
+  [planner]="base"
   [tensor]="$free"
   [quant]="$free tensor"
   [model]="$free tensor quant"
-  [pipeline]="$free tensor quant model"
+  [calib]="$free tensor quant model"
+  [search]="$free tensor quant model calib"
+  [pipeline]="$free tensor quant model calib search"
   [runtime]="$free tensor quant model"
   [eval]="$free tensor quant model runtime"
-  [cli]="$free tensor quant model pipeline runtime eval")
+  [cli]="$free tensor quant model calib search pipeline runtime eval")
 
 heavy_headers=(  # pattern of the header, files that may include it
   'benchmark/'                benchmarks/kernels_bench.cc
@@ -29,7 +32,7 @@ heavy_headers=(  # pattern of the header, files that may include it
   'CLI/'                      src/cli/options.cc
   'fmt/|spdlog/'              src/base/log.cc
   'nlohmann/'                 src/base/json.cc
-  'yaml-cpp/'                 src/pipeline/recipe_file.cc
+  'yaml-cpp/'                 src/pipeline/yaml_reader.h
   'omp\.h'                    src/base/parallel.cc
   'openssl/'                  src/io/sha256.cc
   'pcre2\.h'                  'src/text/regex.cc src/io/name_pattern.cc'

@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""Writes evaluation data folders: data.jsonl plus images, one folder a task.
+"""Writes evaluation and calibration data folders: data.jsonl plus images, one folder a task.
 
-  export_datasets.py OUT [--fashion-mnist] [--scenes N] [--nlvr]
+  export_datasets.py OUT [--fashion-mnist] [--scenes N] [--nlvr] [--calibration N]
 
 OUT/easy-vqa-test is always written: all questions of easy-VQA's official test split.
+--calibration adds easy-vqa-calibration, pictures of its training split with one question
+each, and with --scenes scenes-calibration, generated like scenes-test from another seed.
 A line holds {"id", "image", "question", "answer", "category", "type"}; image paths are
 relative to the folder. A folder is written aside and renamed when complete, and one
 that is already there is left alone. easy-VQA needs only easy-vqa, Pillow and numpy.
@@ -16,12 +18,13 @@ import os
 import shutil
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from training.scenes import COLORS, SHAPES, scene, scene_questions
+from training.scenes import COLORS, SHAPES, pick, scene, scene_questions
 
 FASHION_CLASSES = (
     "top",
@@ -38,6 +41,9 @@ FASHION_CLASSES = (
 FASHION_QUESTION = "what kind of clothing is shown?"
 FASHION_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 HELD_OUT_SCENE_SEED = 20260101
+# Neither that, nor one that scripts/training draws scenes from (--seed, and 20251231).
+CALIBRATION_SEED = 20260202
+EASY_VQA_CATEGORIES = ("colour", "shape", "yes-no")
 
 
 def easy_vqa_category(answer):
@@ -58,6 +64,17 @@ def read_fashion(folder, split):
     return images, read_idx(folder / f"{split}-labels-idx1-ubyte.gz", 8)
 
 
+def make_item(item_id, image, question, answer, category):
+    return {
+        "id": item_id,
+        "image": f"images/{image}.png",
+        "question": question,
+        "answer": answer,
+        "category": category,
+        "type": "yesno" if answer in ("yes", "no") else "open",
+    }
+
+
 def export_easy_vqa(folder):
     import easy_vqa
 
@@ -65,44 +82,64 @@ def export_easy_vqa(folder):
     for image_id, path in paths.items():
         shutil.copyfile(path, folder / "images" / f"{image_id}.png")
     for index, (question, answer, image_id) in enumerate(zip(*easy_vqa.get_test_questions())):
-        yield {
-            "id": f"easy-vqa-test-{index}",
-            "image": f"images/{image_id}.png",
-            "question": question,
-            "answer": answer,
-            "category": easy_vqa_category(answer),
-            "type": "yesno" if answer in ("yes", "no") else "open",
-        }
+        category = easy_vqa_category(answer)
+        yield make_item(f"easy-vqa-test-{index}", image_id, question, answer, category)
+
+
+def easy_vqa_training_questions():
+    """{picture: {category: [(question, answer)]}} of easy-VQA's training split."""
+    import easy_vqa
+
+    asked = {}
+    for question, answer, image_id in zip(*easy_vqa.get_train_questions()):
+        kinds = asked.setdefault(image_id, {})
+        kinds.setdefault(easy_vqa_category(answer), []).append((question, answer))
+    return asked
+
+
+def export_easy_vqa_calibration(folder, count):
+    """One question a picture; the categories take turns as far as a picture has them."""
+    import easy_vqa
+
+    paths = easy_vqa.get_train_image_paths()
+    asked = easy_vqa_training_questions()
+    if count > len(asked):
+        sys.exit(f"--calibration: easy-VQA's training split has {len(asked)} pictures")
+    rng = np.random.default_rng(CALIBRATION_SEED)
+    ids = sorted(asked)
+    for index, place in enumerate(rng.permutation(len(ids))[:count]):
+        image_id = ids[place]
+        wanted = EASY_VQA_CATEGORIES[index % len(EASY_VQA_CATEGORIES)]
+        category = wanted if wanted in asked[image_id] else pick(rng, sorted(asked[image_id]))
+        question, answer = pick(rng, asked[image_id][category])
+        shutil.copyfile(paths[image_id], folder / "images" / f"{image_id}.png")
+        yield make_item(f"easy-vqa-calibration-{index}", image_id, question, answer, category)
 
 
 def export_fashion(folder):
     images, labels = read_fashion(FASHION_FOLDER, "t10k")
     for index, (pixels, label) in enumerate(zip(images, labels)):
         Image.fromarray(pixels).save(folder / "images" / f"{index}.png")
-        yield {
-            "id": f"fashion-mnist-test-{index}",
-            "image": f"images/{index}.png",
-            "question": FASHION_QUESTION,
-            "answer": FASHION_CLASSES[label],
-            "category": FASHION_CLASSES[label],
-            "type": "open",
-        }
+        name = FASHION_CLASSES[label]
+        yield make_item(f"fashion-mnist-test-{index}", index, FASHION_QUESTION, name, name)
 
 
-def export_scenes(folder, count):
-    for index in range(count):
-        rng = np.random.default_rng((HELD_OUT_SCENE_SEED, index))
+@dataclass(frozen=True)
+class SceneSet:
+    split: str
+    seed: int
+    count: int
+    questions: int
+
+
+def export_scenes(folder, scenes):
+    for index in range(scenes.count):
+        rng = np.random.default_rng((scenes.seed, index))
         image, shapes = scene(rng)
         image.save(folder / "images" / f"{index}.png")
-        for number, question in enumerate(scene_questions(rng, shapes, 6)):
-            yield {
-                "id": f"scenes-test-{index}-{number}",
-                "image": f"images/{index}.png",
-                "question": question.text,
-                "answer": question.answer,
-                "category": question.type,
-                "type": "yesno" if question.answer in ("yes", "no") else "open",
-            }
+        for number, asked in enumerate(scene_questions(rng, shapes, scenes.questions)):
+            item_id = f"scenes-{scenes.split}-{index}-{number}"
+            yield make_item(item_id, index, asked.text, asked.answer, asked.type)
 
 
 def export_nlvr(folder, source):
@@ -141,7 +178,7 @@ def export(out, name, writer, *arguments):
     print(f"{target}: {count} questions")
 
 
-def main():
+def parse_arguments():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -161,14 +198,36 @@ def main():
     parser.add_argument(
         "--nlvr", action="store_true", help="also nlvr-test, from $QVLM_TEST_DATA/nlvr"
     )
-    arguments = parser.parse_args()
+    parser.add_argument(
+        "--calibration",
+        type=int,
+        default=0,
+        metavar="N",
+        help="also easy-vqa-calibration, and with --scenes scenes-calibration, of N pictures each",
+    )
+    return parser.parse_args()
+
+
+def export_calibration(arguments):
+    count = arguments.calibration
+    export(arguments.out, "easy-vqa-calibration", export_easy_vqa_calibration, count)
+    if arguments.scenes:
+        scenes = SceneSet("calibration", CALIBRATION_SEED, count, 1)
+        export(arguments.out, "scenes-calibration", export_scenes, scenes)
+
+
+def main():
+    arguments = parse_arguments()
     arguments.out.mkdir(parents=True, exist_ok=True)
 
     export(arguments.out, "easy-vqa-test", export_easy_vqa)
     if arguments.fashion_mnist:
         export(arguments.out, "fashion-mnist-test", export_fashion)
     if arguments.scenes:
-        export(arguments.out, "scenes-test", export_scenes, arguments.scenes)
+        scenes = SceneSet("test", HELD_OUT_SCENE_SEED, arguments.scenes, 6)
+        export(arguments.out, "scenes-test", export_scenes, scenes)
+    if arguments.calibration:
+        export_calibration(arguments)
     if arguments.nlvr:
         source = Path(os.environ.get("QVLM_TEST_DATA", "")) / "nlvr"
         if not source.is_dir():

@@ -3,6 +3,7 @@
 
   train_reference.py --minutes 60                 # train, then export
   train_reference.py --minutes 60 --resume        # go on after an interruption
+  train_reference.py --seed 2 --decoder-layers 8 --work WORK --out MODEL    # a sibling
   train_reference.py --check                      # packed forward against transformers
 
 One process per core computes gradients on its own pictures; gradients are averaged.
@@ -73,6 +74,17 @@ def parse_arguments():
     parser.add_argument("--decay", type=float, default=0.05, help="weight decay of matrices")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument(
+        "--decoder-layers",
+        type=int,
+        default=12,
+        help="depth of the decoder; --resume needs the same one",
+    )
+    parser.add_argument(
+        "--float32",
+        action="store_true",
+        help="compute in float32: faster where the processor has no bf16 products",
+    )
+    parser.add_argument(
         "--resume", action="store_true", help="continue from the checkpoint in --work"
     )
     parser.add_argument(
@@ -96,11 +108,10 @@ class Trainer:
         if state:
             # Built anew it could number its pieces otherwise, as it depends on the tasks at hand.
             self.tokenizer = wrap_tokenizer(Tokenizer.from_str(state["tokenizer"]))
-        self.packer = Packer(self.tokenizer, torch.bfloat16)
-        self.model = build_model(self.tokenizer, arguments.seed)
-        self.forward = PackedForward(
-            self.model, torch.bfloat16, self.packer.image_start, compiled=True
-        )
+        dtype = torch.float32 if arguments.float32 else torch.bfloat16
+        self.packer = Packer(self.tokenizer, dtype)
+        self.model = build_model(self.tokenizer, arguments.seed, arguments.decoder_layers)
+        self.forward = PackedForward(self.model, dtype, self.packer.image_start, compiled=True)
         self.probes = vision.make_probes(self.model.config.text_config.hidden_size)
         self.parameters = [*self.model.parameters(), *self.probes.parameters()]
         matrices = [p for p in self.parameters if p.dim() > 1]
@@ -288,7 +299,7 @@ def worker(rank, arguments):
 def check(arguments):
     """The packed forward in float32 must equal transformers on every question alone."""
     tasks, tokenizer = build_data(arguments.seed)
-    model = build_model(tokenizer, arguments.seed).eval()
+    model = build_model(tokenizer, arguments.seed, arguments.decoder_layers).eval()
     packer = Packer(tokenizer, torch.float32)
     rng = np.random.default_rng(arguments.seed)
     samples = [task.sample(rng, False) for task in tasks.values()]

@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,11 +21,46 @@ struct LinearReport {
   double relative_error = 0.0;  // |W_q - W|^2 / |W|^2; 0 for float
 };
 
+// What the search did to one block of decoder layers.
+struct BlockReport {
+  std::int64_t first = 0;  // decoder layer
+  int depth = 1;
+  std::string reason;                // why the plan joined these layers
+  std::vector<std::string> choices;  // of each layer: "activation 0.95, weight 1"
+  // At the block's output, on the samples that were searched: of the unclipped layers, of one layer
+  // searched after the other, and of the choice.
+  double start_error = 0.0, greedy_error = 0.0, error = 0.0;
+  // On the samples set aside, of the unclipped layers and of what was found; 0 without such samples.
+  double held_out_start = 0.0, held_out_error = 0.0;
+  bool kept = true;           // false: the set-aside samples disagreed, the layers stay unclipped
+  std::int64_t forwards = 0;  // layer-forwards of the search
+};
+
+// What calibration, plan and search found.
+struct SearchReport {
+  std::int64_t samples = 0;
+  std::int64_t image_tokens = 0, text_tokens = 0, answer_tokens = 0;
+  std::string data_sha256;      // of the manifest and its images
+  std::string strategy;         // of the plan
+  std::optional<double> h0;     // threshold of the plan, where its strategy has one
+  double allowed_forwards = 0;  // infinite: a threshold was given
+  double planned_forwards = 0;
+  std::vector<double> entropy;     // D(k, k+1) of neighbouring decoder layers; may be empty
+  std::vector<BlockReport> blocks;
+  std::map<std::string, std::int64_t> wins;  // how many layers chose what
+  std::int64_t forwards = 0;       // layer-forwards of all searches, of resumed runs too
+  // Of this run: in searches, what their layer-forwards take at the median speed of the float
+  // model's layers, and for calibration, dependencies and everything else.
+  double search_seconds = 0.0, forward_seconds = 0.0, other_seconds = 0.0;
+};
+
 struct QuantizeReport {
   std::vector<LinearReport> linears;
+  std::optional<SearchReport> search;
   std::int64_t source_bytes = 0;  // of the weight files
   std::int64_t result_bytes = 0;
   double seconds = 0.0;
+  bool stopped = false;  // as stop_requested asked; finished blocks are kept, nothing was written
 };
 
 // Where a long run is: `done` of `total` units of work, and what is being worked on.
@@ -34,13 +71,22 @@ struct Progress {
 using ProgressCallback = std::function<void(const Progress&)>;
 
 struct QuantizeOptions {
-  bool overwrite = false;  // replace an existing output folder
+  bool overwrite = false;      // replace an existing output folder
+  std::filesystem::path data;  // calibration data (docs/calibration.md), for recipes that search
+  // Finished blocks of a search are kept beside `out`, in "<out>.search.json", until `out` is
+  // written. True: go on from there; a run with another model, recipe or data is refused. False: a
+  // file that is there is refused, or with `overwrite` begun anew.
+  bool resume = false;
+  // Asked after every block; true ends the run there, to be resumed later. May be empty.
+  std::function<bool()> stop_requested;
 };
 
 // Quantizes every linear as the recipe says and writes `out` atomically: it appears complete or not
-// at all. Weights are read, quantized and written one by one. Throws kInvalidArgument (the recipe
-// does not fit: a pattern that matches nothing, a group size that does not divide), kCorrupt (also:
-// a weight that is not finite), kIo.
+// at all. Weights are read, quantized and written one by one. A recipe that searches first streams
+// the calibration data through the model, a block of decoder layers at a time in memory. Throws
+// kInvalidArgument (the recipe does not fit: a pattern that matches nothing, a group size that does
+// not divide, no data for a search, another run to resume), kCorrupt (also: a weight that is not
+// finite), kIo.
 QuantizeReport quantize(const std::filesystem::path& model,
                         const std::filesystem::path& out,
                         const Recipe& recipe,

@@ -9,12 +9,17 @@
 //   overrides:                     # regular expressions over whole names; the last match wins
 //     - match: "vision_tower\\..*|projector\\..*|lm_head"
 //       keep: float
+//   calibration: {samples: 64}     # the last four: the search of clip ratios on calibration data;
+//   plan: {strategy: entropy, max_depth: 3, budget_share: 0.5}      # left out: nothing is searched
+//   search: {activation_clip: [1, 0.95, 0.9, 0.85, 0.8]}
+//   vision_encoder: {}
 //
 // Linears are named vision_tower.*, projector.*, decoder.*, lm_head, as `qvlm inspect` prints them.
 #pragma once
 
 #include <qvlm/scheme.h>
 
+#include <cstdint>
 #include <filesystem>
 #include <optional>
 #include <string>
@@ -28,12 +33,89 @@ struct Override {
   std::optional<LinearScheme> scheme;  // nothing: keep the linear in float
 };
 
+// What the search looks at: `samples` of the data given to quantize(), drawn by `seed`.
+struct CalibrationOptions {
+  std::int64_t samples = 64;
+  std::uint64_t seed = 0;
+};
+
+// How decoder layers are grouped into blocks that are searched jointly (Q-VLM, section 3.2; our
+// choices: docs/method.md).
+enum class PlanStrategy {
+  kNone,     // every layer for itself: the layer-wise greedy search
+  kFixed,    // blocks of max_depth layers, whatever they are
+  kRandom,   // as kEntropy, with random numbers in place of dependencies
+  kError,    // as kEntropy, with the rounding error that a layer adds
+  kEntropy,  // by the conditional entropy of neighbouring activations
+  kOracle,   // by the measured gain of joint search; costs far more than it saves: for studies
+};
+
+struct PlanOptions {
+  PlanStrategy strategy = PlanStrategy::kEntropy;
+  int max_depth = 3;
+  // How much a block may cost, one of: a threshold on the dependency (equation 7), a budget in
+  // layer-forwards, or a share of the extra cost that blocks of max_depth everywhere would have.
+  std::optional<double> h0;
+  std::optional<double> budget;
+  double budget_share = 0.5;  // in [0, 1]; used when the other two are not given
+  double tau = 0.25;          // softness of the codes that entropies are counted with
+  std::uint64_t seed = 0;     // of kRandom
+};
+
+enum class SearchMethod {
+  kExhaustive,  // every combination of the block's candidates, common beginnings run once
+  kBeam,        // the beam_width best beginnings of each length
+  kDescent,     // one coordinate at a time, from the greedy combination, until nothing improves
+};
+
+enum class ErrorMeasure {
+  kRelative,  // |difference|^2 / |reference|^2 of each token, the first one left out
+  kSquared,   // |difference|^2 (Q-VLM, equation 3)
+};
+
+struct SearchOptions {
+  SearchMethod method = SearchMethod::kExhaustive;
+  int beam_width = 5;
+  ErrorMeasure error = ErrorMeasure::kRelative;
+  // Candidates. Of activations: shares of each token's absolute maximum (dynamic schemes) or of
+  // the values that the stored range covers (static schemes). Of weights: clip_ratio.
+  std::vector<double> activation_clip = {1.0};
+  std::vector<double> weight_clip = {1.0};
+  // False: one activation clip and one weight clip for all linears of a layer. True: one of each
+  // for every input of linears; needs kDescent.
+  bool per_linear = false;
+  // Keep what the search found for a block only where it also lowers the error on the samples that
+  // it did not see; half of the samples are set aside for that.
+  bool held_out = true;
+};
+
+// Visual-encoder optimization (Q-VLM, section 3.3): moves the clip ratios of the vision tower's
+// quantizers by gradient so that the decoder's activations depend less on each other.
+struct VisionEncoderOptions {
+  int epochs = 10;
+  int batch = 8;
+  double rate = 0.01;                  // of Adam, on the logarithm of the clip ratios
+  double entropy_weight = 1.0;         // lambda 1; negative: the wrong sign, for studies
+  double error_weight = 1.0;           // lambda 2
+  double output_weight = 1.0;          // eta: of the decoder's output in the error term
+  double answer_weight = 0.0;          // of the loss of the answer tokens
+  bool norm_gains = false;             // also move the gains of the tower's norms
+  std::uint64_t seed = 0;              // order of the samples
+};
+
 struct Recipe {
   std::string name;
   std::string description;
   std::optional<LinearScheme>
       standard;  // `default`; nothing: float unless an override says otherwise
   std::vector<Override> overrides;
+  CalibrationOptions calibration;  // used by `search` and `vision_encoder`
+  PlanOptions plan;                // used by `search`
+  std::optional<SearchOptions> search;
+  std::optional<VisionEncoderOptions> vision_encoder;
+
+  // Whether quantize() needs calibration data.
+  bool needs_data() const { return search.has_value() || vision_encoder.has_value(); }
 
   // Reads a YAML file. Throws kNotFound, or kInvalidArgument naming file, line and key for an
   // unknown key, a bad value, a bad regular expression or a scheme that cannot exist.

@@ -3,12 +3,13 @@
 #pragma once
 
 #include <optional>
+#include <vector>
 
 namespace qvlm {
 
 enum class Granularity {
   kTensor,   // one scale for the whole tensor
-  kChannel,  // weights: one scale per output channel
+  kChannel,  // weights: one scale per output channel; activations: one per input channel
   kGroup,    // weights: one scale per output channel and group_size neighbours along `in`
   kToken,    // activations: one scale per token
 };
@@ -20,7 +21,9 @@ struct Scheme {
   Granularity granularity = Granularity::kChannel;
   int group_size = 0;       // only with kGroup: 32, 64 or 128
   bool dynamic = false;     // activations: scales computed while running, nothing is stored
-  double clip_ratio = 1.0;  // the range is this share of the measured one, in (0, 1]
+  // In (0, 1]: the range is this share of the measured one; of static activations: it covers this
+  // share of the measured values.
+  double clip_ratio = 1.0;
 
   friend bool operator==(const Scheme&, const Scheme&) = default;
 };
@@ -29,6 +32,8 @@ struct Scheme {
 struct LinearScheme {
   Scheme weight;
   std::optional<Scheme> activation;
+  // Of static activations: one value (kTensor) or one per input channel (kChannel), once measured.
+  std::vector<float> input_scale;
 
   friend bool operator==(const LinearScheme&, const LinearScheme&) = default;
 };

@@ -41,7 +41,7 @@ CHAT_TEMPLATE = (
 )
 
 
-def build_config(tokenizer):
+def build_config(tokenizer, decoder_layers):
     vision = CLIPVisionConfig(
         hidden_size=128,
         intermediate_size=512,
@@ -54,7 +54,7 @@ def build_config(tokenizer):
     text = LlamaConfig(
         hidden_size=256,
         intermediate_size=512,
-        num_hidden_layers=12,
+        num_hidden_layers=decoder_layers,
         num_attention_heads=4,
         num_key_value_heads=2,
         vocab_size=VOCABULARY,
@@ -92,9 +92,9 @@ def build_processor(tokenizer):
     )
 
 
-def build_model(tokenizer, seed):
+def build_model(tokenizer, seed, decoder_layers):
     torch.manual_seed(seed)
-    model = LlavaForConditionalGeneration(build_config(tokenizer))
+    model = LlavaForConditionalGeneration(build_config(tokenizer, decoder_layers))
     depth = {
         "vision": model.config.vision_config.num_hidden_layers,
         "text": model.config.text_config.num_hidden_layers,

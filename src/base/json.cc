@@ -1,5 +1,6 @@
 #include "base/json.h"
 
+#include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <unordered_set>
@@ -146,6 +147,20 @@ Json Json::load(const std::filesystem::path& file) {
   return parse(read_text_file(file), file.string());
 }
 
+void for_each_json_line(const std::filesystem::path& file,
+                        const std::function<void(const Json&)>& visit) {
+  const std::string text = read_text_file(file);
+  std::size_t number = 0;
+  for (std::size_t begin = 0; begin < text.size();) {
+    const std::size_t end = std::min(text.find('\n', begin), text.size());
+    const std::string_view line = std::string_view(text).substr(begin, end - begin);
+    begin = end + 1;
+    ++number;
+    const bool blank = line.find_first_not_of(" \t\r") == std::string_view::npos;
+    if (!blank) visit(Json::parse(line, join(file.string(), ":", number)));
+  }
+}
+
 bool Json::is_null() const {
   return tree(node_).is_null();
 }
@@ -253,6 +268,17 @@ std::vector<std::string> Json::as_strings() const {
   for (std::size_t i = 0; i < size(); ++i)
     values.push_back(at(i).as_string());
   return values;
+}
+
+std::vector<std::filesystem::path> Json::as_files(const std::filesystem::path& folder) const {
+  if (is_null()) return {};
+  std::vector<std::filesystem::path> files;
+  for (const std::string& name : is_array() ? as_strings() : std::vector{as_string()}) {
+    files.push_back(folder / name);
+    require(std::filesystem::is_regular_file(files.back()), ErrorKind::kNotFound, where(),
+            ": the file ", files.back().string(), " is missing");
+  }
+  return files;
 }
 
 std::string Json::get_string(std::string_view key, std::string_view otherwise) const {

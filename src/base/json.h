@@ -61,6 +61,9 @@ class Json {
   bool as_bool() const;
   std::vector<std::int64_t> as_ints() const;
   std::vector<std::string> as_strings() const;
+  // The files of a path, of a list of paths, or of null (none), relative to `folder`. Throws
+  // kNotFound for one that is not there.
+  std::vector<std::filesystem::path> as_files(const std::filesystem::path& folder) const;
 
   // A member as a value; the two-argument form gives the default when the key is missing or null.
   std::string get_string(std::string_view key) const { return get(key).as_string(); }
@@ -89,5 +92,10 @@ class Json {
   const void* node_ = nullptr;
   std::string path_;
 };
+
+// Reads a JSONL file: visits the document of every line that is not blank, whose where() is
+// "<file>:<number of the line>". Throws kNotFound or kCorrupt.
+void for_each_json_line(const std::filesystem::path& file,
+                        const std::function<void(const Json& line)>& visit);
 
 }  // namespace qvlm

@@ -41,4 +41,12 @@ void for_ranges(std::int64_t n,
   if (first) std::rethrow_exception(first);
 }
 
+void for_each_apart(std::int64_t n, const std::function<void(std::int64_t)>& fn) {
+  // At least two ranges: a single one would run outside the pool.
+  for_ranges(std::max<std::int64_t>(n, 2), 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < std::min(end, n); ++i)
+      fn(i);
+  });
+}
+
 }  // namespace qvlm

@@ -19,4 +19,8 @@ void for_ranges(std::int64_t n,
                 std::int64_t grain,
                 const std::function<void(std::int64_t, std::int64_t)>& fn);
 
+// Calls fn(i) for every i in [0, n), each on one thread, even when n is 1: what LibTorch computes
+// inside is not split by the number of threads, so it does not depend on it.
+void for_each_apart(std::int64_t n, const std::function<void(std::int64_t)>& fn);
+
 }  // namespace qvlm

@@ -26,8 +26,10 @@ struct InspectCommand {
 
 struct QuantizeCommand {
   std::string model, out, recipe;
+  std::string data;    // calibration data; empty: none
   std::string report;  // empty: none
   bool overwrite = false;
+  bool resume = false;
 };
 
 struct GenerateCommand {

@@ -2,11 +2,18 @@
 // files under construction disappear. A second Ctrl-C ends the process at once.
 #pragma once
 
+#include <string>
+
 namespace qvlm::cli {
 
 // Thrown by throw_if_interrupted(). Not an Error: nothing went wrong.
 struct Interrupted {
   int signal = 0;
+};
+
+// Thrown when a search was stopped after a block: `qvlm quantize --resume` goes on from there.
+struct Stopped {
+  std::string how_to_resume;
 };
 
 void catch_interrupts();  // SIGINT and SIGTERM

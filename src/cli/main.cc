@@ -28,6 +28,7 @@ enum ExitCode {
   kUsage = 2,
   kBadFile = 3,
   kUnsupportedModel = 4,
+  kResumable = 75,
   kSignal = 128
 };
 
@@ -85,6 +86,10 @@ int guarded_main(int argc, const char* const* argv) {
   } catch (const Interrupted& interrupted) {
     std::fputs("qvlm: interrupted, nothing half-written was left\n", stderr);
     return kSignal + interrupted.signal;
+  } catch (const Stopped& stopped) {
+    std::fprintf(stderr, "qvlm: stopped after a finished block; %s\n",
+                 stopped.how_to_resume.c_str());
+    return kResumable;
   } catch (const std::bad_alloc&) {
     complain("out of memory");
   } catch (const std::filesystem::filesystem_error& error) {

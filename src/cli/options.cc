@@ -9,8 +9,8 @@ namespace qvlm::cli {
 namespace {
 
 constexpr const char* kExitCodes =
-    "exit codes: 0 done, 2 usage or recipe, 3 bad or missing file, 4 unsupported model or CPU, 1 "
-    "anything else";
+    "exit codes: 0 done, 2 usage or recipe, 3 bad or missing file, 4 unsupported model or CPU, 75 "
+    "stopped and resumable, 1 anything else";
 
 // A verb: its parser, and where its options end up until it is clear which verb was meant.
 template <typename T>
@@ -186,14 +186,22 @@ void Parser::add_quantize() {
   CLI::App* verb = add_verb(
       app_, chosen_, quantize_, "quantize",
       "Quantizes a model by a recipe and writes it as a compressed-tensors folder.",
-      "qvlm quantize models/reference-llava reference-w4a8 --recipe configs/recipes/w4a8.yaml");
+      "qvlm quantize models/reference-llava reference-w4a8 --recipe configs/recipes/w4a8.yaml\n  "
+      "qvlm quantize models/reference-llava out --recipe configs/recipes/qvlm-w4a4.yaml --data "
+      "data/easy-vqa-calibration");
   add_model(verb, quantize_.model);
   verb->add_option("OUT", quantize_.out, "folder to write; must not exist, or be empty")
       ->required()
       ->type_name("");
   add_file(verb, "--recipe", quantize_.recipe, "recipe: which linear gets which scheme (YAML)")
       ->required();
+  verb->add_option("--data", quantize_.data,
+                   "calibration data, a JSONL file or a folder with data.jsonl (docs/calibration.md); "
+                   "for recipes that search")
+      ->type_name("PATH");
   add_file(verb, "--report", quantize_.report, "also write what was done to each linear (JSON)");
+  verb->add_flag("--resume", quantize_.resume,
+                 "go on from the blocks that a stopped or killed search finished");
   verb->add_flag("--overwrite", quantize_.overwrite, "replace OUT if it exists");
 }
 

@@ -39,6 +39,10 @@ ProgressLine::~ProgressLine() {
 
 void ProgressLine::update(const Progress& progress) {
   throw_if_interrupted();
+  show(progress);
+}
+
+void ProgressLine::show(const Progress& progress) {
   if (quiet_) return;
   const std::scoped_lock lock(mutex_);
   const Clock::time_point now = Clock::now();

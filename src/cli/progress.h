@@ -23,6 +23,8 @@ class ProgressLine {
 
   // Safe to call from any thread. Throws Interrupted after Ctrl-C, quiet or not.
   void update(const Progress& progress);
+  // The same for work that looks for interruptions itself.
+  void show(const Progress& progress);
 
  private:
   using Clock = std::chrono::steady_clock;

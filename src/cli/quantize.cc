@@ -10,9 +10,12 @@
 #include "cli/commands.h"
 #include "cli/components.h"
 #include "cli/format.h"
+#include "cli/interrupt.h"
 #include "cli/output_place.h"
 #include "cli/progress.h"
+#include "cli/search_text.h"
 #include "cli/table.h"
+#include "pipeline/search_json.h"
 
 namespace qvlm::cli {
 namespace {
@@ -35,6 +38,12 @@ Json to_json(const QuantizeCommand& command, const Recipe& recipe, const Quantiz
   json.set("result_bytes", report.result_bytes);
   json.set("seconds", report.seconds);
   json.set("linears", linears);
+  if (!report.search) return json;
+  Json search = search_to_json(*report.search);
+  search.set("search_seconds", report.search->search_seconds);
+  search.set("forward_seconds", report.search->forward_seconds);
+  search.set("other_seconds", report.search->other_seconds);
+  json.set("search", search);
   return json;
 }
 
@@ -84,8 +93,14 @@ void print_table(const QuantizeCommand& command, const QuantizeReport& report) {
   table.add_row({"all weight files", std::to_string(report.linears.size()), "", "", "",
                  format_bytes(report.source_bytes), format_bytes(report.result_bytes)});
   std::cout << table.text()
-            << "weight error: |W_q - W|^2 / |W|^2 of a linear; 1 MB = 1 000 000 bytes\n"
-            << "wrote " << command.out << " in " << format_seconds(report.seconds) << "\n";
+            << "weight error: |W_q - W|^2 / |W|^2 of a linear; 1 MB = 1 000 000 bytes\n";
+  if (report.search) std::cout << "\n" << search_text(*report.search) << cost_text(*report.search);
+  std::cout << "wrote " << command.out << " in " << format_seconds(report.seconds) << "\n";
+}
+
+std::string resume_hint(const QuantizeCommand& command) {
+  return "go on with: qvlm quantize " + command.model + " " + command.out + " --recipe " +
+         command.recipe + " --data " + command.data + " --resume";
 }
 
 }  // namespace
@@ -93,12 +108,18 @@ void print_table(const QuantizeCommand& command, const QuantizeReport& report) {
 void run(const QuantizeCommand& command, const CommonOptions& common) {
   const Recipe recipe = Recipe::load(command.recipe);
   check_output(command.report);
+  QuantizeOptions options{command.overwrite, command.data, command.resume, {}};
+  // A search ends after the block it is at; anything else ends at once.
+  if (recipe.needs_data()) options.stop_requested = is_interrupted;
   QuantizeReport report;
   {
     ProgressLine line(common.quiet);
-    report = quantize(command.model, command.out, recipe, {.overwrite = command.overwrite},
-                      [&line](const Progress& progress) { line.update(progress); });
+    report = quantize(command.model, command.out, recipe, options, [&](const Progress& progress) {
+      if (recipe.needs_data()) return line.show(progress);
+      line.update(progress);
+    });
   }
+  if (report.stopped) throw Stopped{resume_hint(command)};
   const Json json = to_json(command, recipe, report);
   if (!command.report.empty()) write_text_file(command.report, json.dump(1) + "\n");
   if (common.json) {

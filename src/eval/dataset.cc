@@ -1,14 +1,11 @@
 #include "eval/dataset.h"
 
 #include <algorithm>
-#include <optional>
 #include <set>
-#include <string_view>
 
 #include "base/error.h"
 #include "base/json.h"
-#include "base/mapped_file.h"
-#include "text/chat_template.h"
+#include "model/prompt_encoder.h"
 
 namespace qvlm {
 namespace {
@@ -23,20 +20,6 @@ ItemType read_type(const Json& line) {
   if (name == "open") return ItemType::kOpen;
   fail(ErrorKind::kCorrupt, line.where(), ": type: expected mcq, vqa, yesno or open, got '", name,
        "'");
-}
-
-// `image`: a path, a list of paths, or null; all relative to the data folder.
-std::vector<fs::path> read_images(const Json& line, const fs::path& folder) {
-  const Json value = line.get("image");
-  if (value.is_null()) return {};
-  std::vector<fs::path> images;
-  for (const std::string& name :
-       value.is_array() ? value.as_strings() : std::vector<std::string>{value.as_string()}) {
-    images.push_back(folder / name);
-    require(fs::is_regular_file(images.back()), ErrorKind::kNotFound, value.where(),
-            ": the image file ", images.back().string(), " is missing");
-  }
-  return images;
 }
 
 // Which choice an answer means: its index from 0, its text, or its letter. Text comes first, so
@@ -58,17 +41,11 @@ std::size_t find_choice(const Json& answer, const std::vector<std::string>& choi
        " choices, got ", answer.dump());
 }
 
-// A prompt has one image token an image; one more in its words would ask for another image.
-void refuse_image_token(const Json& where, const char* what, const std::string& text) {
-  require(text.find(kImageToken) == std::string::npos, ErrorKind::kCorrupt, where.where(), ": the ",
-          what, " contains the image token ", kImageToken);
-}
-
 Item read_item(const Json& line, const fs::path& folder) {
   Item item;
   item.id = line.get_string("id");
   item.type = read_type(line);
-  item.images = read_images(line, folder);
+  item.images = line.get("image").as_files(folder);
   item.question = line.get_string("question");
   item.hint = line.get_string("hint", "");
   item.category = line.get_string("category", "");
@@ -86,10 +63,10 @@ Item read_item(const Json& line, const fs::path& folder) {
     item.right_choice = find_choice(answer, item.choices);
     item.answer = item.choices[item.right_choice];
   }
-  refuse_image_token(line, "question", item.question);
-  refuse_image_token(line, "hint", item.hint);
+  refuse_image_token(item.question, line.where(), "question");
+  refuse_image_token(item.hint, line.where(), "hint");
   for (const std::string& choice : item.choices)
-    refuse_image_token(line, "choice", choice);
+    refuse_image_token(choice, line.where(), "choice");
   return item;
 }
 
@@ -108,11 +85,7 @@ void read_meta(const fs::path& file, Dataset& dataset) {
   const bool asks =
       dataset.prompt.empty() || dataset.prompt.find("{question}") != std::string::npos;
   require(asks, ErrorKind::kCorrupt, meta.where(), ": prompt: {question} is missing");
-  refuse_image_token(meta, "prompt", dataset.prompt);
-}
-
-bool is_blank(std::string_view line) {
-  return line.find_first_not_of(" \t\r") == std::string_view::npos;
+  refuse_image_token(dataset.prompt, meta.where(), "prompt");
 }
 
 }  // namespace
@@ -123,21 +96,13 @@ Dataset Dataset::load(const fs::path& folder) {
   dataset.name = fs::absolute(folder / "").parent_path().filename().string();
   read_meta(folder / "meta.json", dataset);
   const fs::path file = folder / "data.jsonl";
-  const std::string text = read_text_file(file);
   std::set<std::string> ids;
-  std::size_t number = 0;
-  for (std::size_t begin = 0; begin < text.size();) {
-    const std::size_t end = std::min(text.find('\n', begin), text.size());
-    const std::string_view line = std::string_view(text).substr(begin, end - begin);
-    begin = end + 1;
-    ++number;
-    if (is_blank(line)) continue;
-    const std::string source = join(file.string(), ":", number);
-    dataset.items.push_back(read_item(Json::parse(line, source), folder));
+  for_each_json_line(file, [&](const Json& line) {
+    dataset.items.push_back(read_item(line, folder));
     const std::string& id = dataset.items.back().id;
-    require(ids.insert(id).second, ErrorKind::kCorrupt, source, ": the id '", id,
+    require(ids.insert(id).second, ErrorKind::kCorrupt, line.where(), ": the id '", id,
             "' was there before");
-  }
+  });
   require(!dataset.items.empty(), ErrorKind::kCorrupt, file.string(), ": there is no item in it");
   return dataset;
 }

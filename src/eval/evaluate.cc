@@ -135,13 +135,8 @@ class Evaluation {
 
 std::vector<ItemResult> Evaluation::run(const ProgressCallback& progress) {
   const auto groups = group_by_images(dataset_.items, results_.size());
-  const auto count = static_cast<std::int64_t>(groups.size());
-  // At least two ranges: a single one would run outside the pool, where LibTorch splits its loops
-  // by threads.
-  for_ranges(std::max<std::int64_t>(count, 2), 1, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t index = begin; index < std::min(end, count); ++index) {
-      run_group(groups[static_cast<std::size_t>(index)], progress);
-    }
+  for_each_apart(static_cast<std::int64_t>(groups.size()), [&](std::int64_t index) {
+    run_group(groups[static_cast<std::size_t>(index)], progress);
   });
   return std::move(results_);
 }

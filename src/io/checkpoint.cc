@@ -120,4 +120,18 @@ std::int64_t Checkpoint::file_bytes() const {
   return bytes;
 }
 
+std::string Checkpoint::describe_files() const {
+  std::map<std::string, std::string> files;
+  for (const auto& entry : std::filesystem::directory_iterator(folder_)) {
+    const std::string extension = entry.path().extension().string();
+    if (extension != ".safetensors" && extension != ".json") continue;
+    const auto time = entry.last_write_time().time_since_epoch().count();
+    files[entry.path().filename().string()] = join(entry.file_size(), ":", time);
+  }
+  std::string text;
+  for (const auto& [name, identity] : files)
+    text += name + ":" + identity + "\n";
+  return text;
+}
+
 }  // namespace qvlm

@@ -35,6 +35,9 @@ class Checkpoint {
   TensorView get_tensor(std::string_view name) const;
   // Bytes of all weight files.
   std::int64_t file_bytes() const;
+  // Names, sizes and times of the .safetensors and .json files, a line each: changes when the model
+  // does.
+  std::string describe_files() const;
 
  private:
   std::filesystem::path folder_;

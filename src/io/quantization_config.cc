@@ -136,17 +136,14 @@ Scheme without_clip(Scheme scheme) {
 
 // qvlm.json adds what quantization_config cannot say; what both say must agree.
 void refine(const Json& node, LinearScheme& scheme) {
-  const Scheme weight = weight_from_json(node.get("weight"));
-  require(without_clip(weight) == scheme.weight, ErrorKind::kCorrupt, node.where(),
+  const LinearScheme own = linear_scheme_from_json(node);
+  require(without_clip(own.weight) == scheme.weight, ErrorKind::kCorrupt, node.where(),
           ".weight contradicts quantization_config in config.json");
-  const Json activation = node.find("activation");
-  const std::optional<Scheme> declared = scheme.activation;
-  scheme.weight = weight;
-  scheme.activation.reset();
-  if (!activation.is_null()) scheme.activation = activation_from_json(activation);
-  require(!declared || (scheme.activation && without_clip(*scheme.activation) == *declared),
+  const std::optional<Scheme>& declared = scheme.activation;
+  require(!declared || (own.activation && without_clip(*own.activation) == *declared),
           ErrorKind::kCorrupt, node.where(),
           ".activation contradicts quantization_config in config.json");
+  scheme = own;
 }
 
 void refine_all(const std::filesystem::path& file,

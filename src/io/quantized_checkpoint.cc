@@ -160,7 +160,8 @@ QuantizedWeight load_quantized_weight(const Checkpoint& checkpoint,
 
 bool is_stored_packed(const LinearScheme& scheme) {
   const int bits = scheme.weight.bits;
-  const bool w8a8 = bits == 8 && scheme.activation && scheme.activation->bits == 8;
+  const std::optional<Scheme>& activation = scheme.activation;
+  const bool w8a8 = bits == 8 && activation && activation->bits == 8 && activation->dynamic;
   return (bits == 2 || bits == 4 || bits == 8) && !w8a8;
 }
 

@@ -75,6 +75,9 @@ LinearSchemes checked(const Checkpoint& source, const fs::path& out, LinearSchem
     const std::string where = join("linear '", linear, "'");
     check_weight_scheme(scheme.weight, where + ": weight");
     if (scheme.activation) check_activation_scheme(*scheme.activation, where + ": activation");
+    const bool stored = scheme.activation && !scheme.activation->dynamic;
+    require(stored != scheme.input_scale.empty(), ErrorKind::kInvalidArgument, where,
+            ": static activations need measured scales; give the recipe a 'search'");
     const std::int64_t in = source.get_tensor(linear + std::string(kWeight)).shape[1];
     require(has_whole_groups(scheme.weight, in), ErrorKind::kInvalidArgument, where, ": its ", in,
             " inputs are no multiple of the group size ", scheme.weight.group_size);
@@ -271,12 +274,8 @@ Json QuantizedCheckpointWriter::make_own_document() const {
     document.set(key, value);
   });
   Json schemes = Json::object();
-  for (const auto& [linear, scheme] : linears_) {
-    Json node = Json::object();
-    node.set("weight", scheme_to_json(scheme.weight));
-    node.set("activation", scheme.activation ? scheme_to_json(*scheme.activation) : Json());
-    schemes.set(linear, node);
-  }
+  for (const auto& [linear, scheme] : linears_)
+    schemes.set(linear, linear_scheme_to_json(scheme));
   document.set("linears", schemes);
   return document;
 }

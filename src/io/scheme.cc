@@ -52,8 +52,11 @@ void check_weight_scheme(const Scheme& scheme, std::string_view where, ErrorKind
 
 void check_activation_scheme(const Scheme& scheme, std::string_view where, ErrorKind kind) {
   check_common(scheme, where, kind);
-  require(scheme.granularity == Granularity::kToken && scheme.dynamic, kind, where,
-          ": activations are quantized per token while running: use granularity token");
+  const bool stored = scheme.granularity == Granularity::kTensor ||
+                      scheme.granularity == Granularity::kChannel;
+  require(scheme.dynamic ? scheme.granularity == Granularity::kToken : stored, kind, where,
+          ": activations are quantized per token while running (dynamic), or on stored scales of "
+          "granularity tensor or channel");
   require(scheme.symmetric, kind, where, ": activations must be symmetric");
 }
 
@@ -64,6 +67,8 @@ std::string describe(const LinearScheme& scheme) {
   if (scheme.weight.granularity == Granularity::kTensor) text += " per-tensor";
   if (!scheme.weight.symmetric) text += " asym";
   if (scheme.activation) text += " a" + std::to_string(scheme.activation->bits);
+  if (scheme.activation && !scheme.activation->dynamic)
+    text += " static per " + std::string(granularity_name(scheme.activation->granularity));
   return text;
 }
 

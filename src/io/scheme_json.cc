@@ -77,6 +77,37 @@ Json scheme_to_json(const Scheme& scheme) {
   return node;
 }
 
+Json linear_scheme_to_json(const LinearScheme& scheme) {
+  Json node = Json::object();
+  node.set("weight", scheme_to_json(scheme.weight));
+  node.set("activation", scheme.activation ? scheme_to_json(*scheme.activation) : Json());
+  if (scheme.input_scale.empty()) return node;
+  Json scales = Json::array();
+  for (const float scale : scheme.input_scale)
+    scales.append(static_cast<double>(scale));
+  node.set("input_scale", scales);
+  return node;
+}
+
+LinearScheme linear_scheme_from_json(const Json& node) {
+  LinearScheme scheme{weight_from_json(node.get("weight")), {}, {}};
+  const Json activation = node.find("activation");
+  if (!activation.is_null()) scheme.activation = activation_from_json(activation);
+  const Json scales = node.find("input_scale");
+  const bool stored = scheme.activation && !scheme.activation->dynamic;
+  require(stored == (scales.size() > 0), ErrorKind::kCorrupt, node.where(),
+          ": input_scale goes with static activations, and they need it");
+  for (std::size_t i = 0; i < scales.size(); ++i) {
+    scheme.input_scale.push_back(static_cast<float>(scales.at(i).as_double()));
+    require(scheme.input_scale.back() > 0.0f, ErrorKind::kCorrupt, scales.where(),
+            ": scales must be positive");
+  }
+  const bool one = stored && scheme.activation->granularity == Granularity::kTensor;
+  require(!one || scales.size() == 1, ErrorKind::kCorrupt, scales.where(),
+          ": expected one scale, got ", scales.size());
+  return scheme;
+}
+
 Scheme weight_from_json(const Json& node) {
   const Scheme scheme = parse_scheme(node);
   check_weight_scheme(scheme, node.where(), ErrorKind::kUnsupported);
@@ -117,6 +148,8 @@ Scheme weight_from_arguments(const Json& node) {
 Scheme activation_from_arguments(const Json& node) {
   const Scheme scheme = parse_arguments(node);
   check_activation_scheme(scheme, node.where(), ErrorKind::kUnsupported);
+  require(scheme.dynamic, ErrorKind::kUnsupported, node.where(),
+          ": stored scales of activations are read from qvlm.json only; supported: dynamic, token");
   return scheme;
 }
 

@@ -15,6 +15,11 @@ Json scheme_to_json(const Scheme& scheme);
 Scheme weight_from_json(const Json& node);
 Scheme activation_from_json(const Json& node);
 
+// {"weight": a scheme, "activation": a scheme or null, "input_scale": [0.11] with static activations}
+Json linear_scheme_to_json(const LinearScheme& scheme);
+// Also throws kCorrupt for scales that do not fit the activation scheme.
+LinearScheme linear_scheme_from_json(const Json& node);
+
 // {"num_bits": 4, "type": "int", "symmetric": true, "strategy": "group", "group_size": 128,
 // "dynamic": false}
 Json arguments_to_json(const Scheme& scheme);

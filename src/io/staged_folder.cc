@@ -46,8 +46,12 @@ bool holds_something(const fs::path& folder) {
   return something;
 }
 
-// A slip in a path must not cost somebody a folder of other things.
+}  // namespace
+
 void check_replaceable(const fs::path& folder, bool overwrite) {
+  std::error_code code;
+  require(!fs::exists(folder, code) || fs::is_directory(folder, code), ErrorKind::kInvalidArgument,
+          folder.string(), " is not a folder");
   if (!holds_something(folder)) return;
   require(overwrite, ErrorKind::kInvalidArgument, folder.string(),
           " is not empty; choose another folder or ask to overwrite it");
@@ -57,8 +61,6 @@ void check_replaceable(const fs::path& folder, bool overwrite) {
           " is no model (it has neither config.json nor qvlm.json), so it is not overwritten; "
           "choose another folder or empty this one");
 }
-
-}  // namespace
 
 void check_apart(const fs::path& folder, const fs::path& source) {
   const fs::path out = resolve(folder);
@@ -74,8 +76,6 @@ void check_apart(const fs::path& folder, const fs::path& source) {
 StagedFolder::StagedFolder(const fs::path& folder, bool overwrite)
     : folder_(resolve(folder)), part_(part_of(folder_)), overwrite_(overwrite) {
   std::error_code code;
-  require(!fs::exists(folder_, code) || fs::is_directory(folder_, code),
-          ErrorKind::kInvalidArgument, folder_.string(), " is not a folder");
   check_replaceable(folder_, overwrite);
   fs::remove_all(part_, code);
   if (code) fail_with_code("cannot remove", part_, code);

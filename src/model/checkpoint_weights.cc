@@ -49,6 +49,9 @@ QuantizedWeight CheckpointWeights::load_codes(const std::string& linear,
   require(weight.out == out && weight.in == in, ErrorKind::kCorrupt, linear,
           ": quantized weight is [", weight.out, ", ", weight.in, "], config.json asks for [", out,
           ", ", in, "]");
+  const std::size_t scales = scheme->input_scale.size();
+  require(scales <= 1 || scales == static_cast<std::size_t>(in), ErrorKind::kCorrupt, linear,
+          ": qvlm.json has ", scales, " scales for its ", in, " input channels");
   for (const char* codes : {".weight_packed", ".weight"}) {
     const std::optional<TensorView> view = checkpoint_.find_tensor(linear + codes);
     if (view) drop_pages(view->bytes);

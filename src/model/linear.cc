@@ -73,8 +73,9 @@ Arithmetic arithmetic_of(const std::optional<LinearScheme>& scheme, Execution ex
   if (execution == Execution::kFloat) return Arithmetic::kDequantized;
   if (execution == Execution::kSimulated) return Arithmetic::kSimulated;
   if (!scheme->activation) return Arithmetic::kUnpacked;
-  // The integer kernels know symmetric activations only.
-  return scheme->activation->symmetric ? Arithmetic::kInteger : Arithmetic::kSimulated;
+  // The integer kernels know symmetric activations only, and compute their scales while running.
+  const bool integer = scheme->activation->symmetric && scheme->activation->dynamic;
+  return integer ? Arithmetic::kInteger : Arithmetic::kSimulated;
 }
 
 Finish add_to(at::Tensor operand) {
@@ -92,14 +93,23 @@ Linear::Linear(at::Tensor weight, at::Tensor bias, Execution execution)
 
 Linear::Linear(const QuantizedWeight& weight,
                at::Tensor bias,
-               const std::optional<Scheme>& activation,
+               const LinearScheme& scheme,
                Execution execution)
-    : storage_(store(weight, activation, execution)), bias_(std::move(bias)) {}
+    : storage_(store(weight, scheme, execution)), bias_(std::move(bias)) {}
 
 Linear::Linear(kernels::PackedWeights weight,
                at::Tensor bias,
                const std::optional<Scheme>& activation)
     : storage_(Packed{std::move(weight), activation}), bias_(std::move(bias)) {}
+
+Linear::Linear(at::Tensor weight, at::Tensor bias, InputRounding rounding)
+    : storage_(Simulated{std::move(weight), std::move(rounding)}), bias_(std::move(bias)) {}
+
+const at::Tensor& Linear::dense_weight() const {
+  const auto* dense = std::get_if<Dense>(&storage_);
+  require(dense != nullptr, ErrorKind::kInternal, "linear: its weight is not float");
+  return dense->weight;
+}
 
 const kernels::PackedWeights* Linear::packed() const {
   const auto* packed = std::get_if<Packed>(&storage_);
@@ -107,19 +117,19 @@ const kernels::PackedWeights* Linear::packed() const {
 }
 
 Linear::Storage Linear::store(const QuantizedWeight& weight,
-                              const std::optional<Scheme>& activation,
+                              const LinearScheme& scheme,
                               Execution execution) {
-  switch (arithmetic_of(LinearScheme{weight.scheme, activation}, execution)) {
+  switch (arithmetic_of(scheme, execution)) {
     case Arithmetic::kInteger:
     case Arithmetic::kUnpacked: {
       const bool grouped = weight.scheme.granularity == Granularity::kGroup;
       return Packed{kernels::pack_weights({weight.out, weight.in, weight.scheme.bits,
                                            grouped ? weight.scheme.group_size : 0, weight.codes,
                                            weight.scales, weight.zero_points}),
-                    activation};
+                    scheme.activation};
     }
     case Arithmetic::kSimulated:
-      return Simulated{to_quantized_tensor(weight).dequantize(), activation};
+      return Simulated{to_quantized_tensor(weight).dequantize(), make_rounding(scheme)};
     case Arithmetic::kBf16:
       return Dense{to_quantized_tensor(weight).dequantize().to(at::kBFloat16), Arithmetic::kBf16};
     default:
@@ -141,9 +151,7 @@ at::Tensor Linear::forward(const LinearInput& x, const Finish& finish) const {
     return forward_packed(x, *packed, finish);
   }
   if (const auto* simulated = std::get_if<Simulated>(&storage_)) {
-    const at::Tensor rounded = simulated->activation
-                                   ? fake_quantize_tokens(x.values(), *simulated->activation)
-                                   : x.values().to(at::kBFloat16).to(at::kFloat);
+    const at::Tensor& rounded = x.rounded(simulated->rounding);
     return finish_tensor(at::linear(rounded, simulated->weight, bias_), finish);
   }
   return finish_tensor(forward_dense(x.values(), std::get<Dense>(storage_)), finish);

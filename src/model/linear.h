@@ -6,11 +6,13 @@
 #include <qvlm/session.h>
 
 #include <optional>
+#include <string>
 #include <string_view>
 #include <variant>
 
 #include "io/hf_config.h"
 #include "model/linear_input.h"
+#include "quant/input_rounding.h"
 #include "quant/quantized_tensor.h"
 #include "tensor/tensor.h"
 
@@ -45,12 +47,15 @@ class Linear {
   // weight: [out, in] float32, bfloat16 or float16, kept in that type and multiplied as float32,
   // or in bfloat16 where the execution says so; bias: [out] float32 or undefined.
   Linear(at::Tensor weight, at::Tensor bias, Execution execution = Execution::kPacked);
+  // scheme: of the weight, which it describes, and of the input.
   Linear(const QuantizedWeight& weight,
          at::Tensor bias,
-         const std::optional<Scheme>& activation,
+         const LinearScheme& scheme,
          Execution execution);
-
   Linear(kernels::PackedWeights weight, at::Tensor bias, const std::optional<Scheme>& activation);
+  // weight: [out, in] float32, multiplied with the rounded input: a quantized linear simulated.
+  // Differentiable where the rounding is.
+  Linear(at::Tensor weight, at::Tensor bias, InputRounding rounding);
 
   // [tokens, in] -> [tokens, out], float32.
   at::Tensor forward(const LinearInput& x, const Finish& finish = {}) const;
@@ -58,6 +63,9 @@ class Linear {
   Arithmetic arithmetic() const;
   // The weight in the kernels' layout; null where the product is not theirs.
   const kernels::PackedWeights* packed() const;
+  const at::Tensor& bias() const { return bias_; }  // undefined: none
+  // The weight [out, in] in its stored type, where it is float. Throws kInternal where it is codes.
+  const at::Tensor& dense_weight() const;
 
  private:
   struct Dense {
@@ -66,7 +74,7 @@ class Linear {
   };
   struct Simulated {
     at::Tensor weight;  // dequantized
-    std::optional<Scheme> activation;
+    InputRounding rounding;
   };
   struct Packed {
     kernels::PackedWeights weight;
@@ -75,7 +83,7 @@ class Linear {
   using Storage = std::variant<Dense, Simulated, Packed>;
 
   static Storage store(const QuantizedWeight& weight,
-                       const std::optional<Scheme>& activation,
+                       const LinearScheme& scheme,
                        Execution execution);
   at::Tensor forward_dense(const at::Tensor& x, const Dense& dense) const;
   at::Tensor forward_half(const at::Tensor& x, const at::Tensor& weight) const;
@@ -83,6 +91,13 @@ class Linear {
 
   Storage storage_;
   at::Tensor bias_;
+};
+
+// A linear of a layer by its name inside the layer: "self_attn.q_proj".
+struct NamedLinear {
+  std::string name;
+  Linear* linear = nullptr;
+  int input = 0;  // linears of a layer with the same number share their input
 };
 
 }  // namespace qvlm

@@ -33,6 +33,14 @@ const kernels::QuantizedRows& LinearInput::codes(const Scheme& activation,
   return codes_;
 }
 
+const at::Tensor& LinearInput::rounded(const InputRounding& rounding) const {
+  if (rounding_ != rounding) {
+    rounded_ = (*rounding)(values_);
+    rounding_ = rounding;
+  }
+  return rounded_;
+}
+
 const kernels::Bf16Rows& LinearInput::bf16(std::int64_t group_size) const {
   if (bf16_ && bf16_->group_size == group_size) return *bf16_;
   const std::int64_t rows = values_.size(0), in = values_.size(1);

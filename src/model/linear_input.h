@@ -7,6 +7,7 @@
 
 #include <optional>
 
+#include "quant/input_rounding.h"
 #include "tensor/tensor.h"
 
 namespace qvlm {
@@ -21,6 +22,8 @@ class LinearInput {
 
   // The codes of a dynamic per-token scheme, with sums over the groups of the weight.
   const kernels::QuantizedRows& codes(const Scheme& activation, std::int64_t group_size) const;
+  // What a simulated quantizer makes of the values: [tokens, in].
+  const at::Tensor& rounded(const InputRounding& rounding) const;
   // Rounded to bfloat16, with sums over the groups of the weight.
   const kernels::Bf16Rows& bf16(std::int64_t group_size) const;
 
@@ -29,6 +32,8 @@ class LinearInput {
   mutable std::optional<Scheme> scheme_;  // of codes_
   mutable kernels::QuantizedRows codes_;
   mutable std::optional<kernels::Bf16Rows> bf16_;
+  mutable InputRounding rounding_;  // of rounded_
+  mutable at::Tensor rounded_;
 };
 
 }  // namespace qvlm

@@ -43,30 +43,45 @@ DecoderLayer::DecoderLayer(const Weights& layer, const TextConfig& config)
       down_(layer.linear(
           "mlp.down_proj", config.intermediate_size, config.hidden_size, config.mlp_bias)) {}
 
-at::Tensor DecoderLayer::attend(const LinearInput& x,
-                                const at::Tensor& residual,
-                                const RopeAngles& angles,
-                                KvCache& cache,
-                                std::int64_t index) const {
+at::Tensor DecoderLayer::forward_with(const at::Tensor& x,
+                                      const RopeAngles& angles,
+                                      const Attend& attend) const {
   const auto heads = [&](const at::Tensor& projected) {
-    return projected.reshape({residual.size(0), -1, config_.head_dim})
+    return projected.reshape({x.size(0), -1, config_.head_dim})
         .transpose(0, 1);  // [heads, tokens, head_dim]
   };
-  const at::Tensor query = rotate(heads(q_.forward(x)), angles);
-  const CachedLayer cached =
-      cache.append(index, rotate(heads(k_.forward(x)), angles), heads(v_.forward(x)));
-  return o_.forward(cached_attention(query, cached), add_to(residual));
+  const LinearInput normed = rms_norm(x, input_norm_, config_.rms_norm_eps);
+  const at::Tensor query = rotate(heads(q_.forward(normed)), angles);
+  const at::Tensor key = rotate(heads(k_.forward(normed)), angles);
+  const at::Tensor mixed = attend(query, key, heads(v_.forward(normed)));
+  const at::Tensor middle = o_.forward(mixed, add_to(x));
+
+  const LinearInput normed_middle = rms_norm(middle, post_attention_norm_, config_.rms_norm_eps);
+  const at::Tensor gate = gate_.forward(normed_middle, {.function = config_.activation});
+  return down_.forward(up_.forward(normed_middle, multiply_by(gate)), add_to(middle));
 }
 
 at::Tensor DecoderLayer::forward(const at::Tensor& x,
                                  const RopeAngles& angles,
                                  KvCache& cache,
                                  std::int64_t index) const {
-  const at::Tensor middle =
-      attend(rms_norm(x, input_norm_, config_.rms_norm_eps), x, angles, cache, index);
-  const LinearInput normed = rms_norm(middle, post_attention_norm_, config_.rms_norm_eps);
-  const at::Tensor gate = gate_.forward(normed, {.function = config_.activation});
-  return down_.forward(up_.forward(normed, multiply_by(gate)), add_to(middle));
+  return forward_with(
+      x, angles, [&](const at::Tensor& query, const at::Tensor& key, const at::Tensor& value) {
+        return cached_attention(query, cache.append(index, key, value));
+      });
+}
+
+at::Tensor DecoderLayer::forward(const at::Tensor& x, const RopeAngles& angles) const {
+  return forward_with(
+      x, angles, [](const at::Tensor& query, const at::Tensor& key, const at::Tensor& value) {
+        return attention(query, key, value, /*causal=*/true);
+      });
+}
+
+std::vector<NamedLinear> DecoderLayer::linears() {
+  return {{"self_attn.q_proj", &q_, 0}, {"self_attn.k_proj", &k_, 0}, {"self_attn.v_proj", &v_, 0},
+          {"self_attn.o_proj", &o_, 1}, {"mlp.gate_proj", &gate_, 2}, {"mlp.up_proj", &up_, 2},
+          {"mlp.down_proj", &down_, 3}};
 }
 
 Head::Head(const Weights& root, const ModelConfig& config)

@@ -2,6 +2,7 @@
 // MLP.
 #pragma once
 
+#include <functional>
 #include <vector>
 
 #include "io/hf_config.h"
@@ -20,14 +21,20 @@ class DecoderLayer {
                      const RopeAngles& angles,
                      KvCache& cache,
                      std::int64_t index) const;
+  // The same for a whole sequence without a cache: token t sees the tokens 0 .. t. Differentiable
+  // where the linears are.
+  at::Tensor forward(const at::Tensor& x, const RopeAngles& angles) const;
+
+  // All linears in the order in which they compute; they may be replaced. They have kInputs inputs.
+  std::vector<NamedLinear> linears();
+  static constexpr int kInputs = 4;
 
  private:
-  // x: the normed input; residual: what the result is added to.
-  at::Tensor attend(const LinearInput& x,
-                    const at::Tensor& residual,
-                    const RopeAngles& angles,
-                    KvCache& cache,
-                    std::int64_t index) const;
+  // Attention over rotated queries [heads, tokens, head_dim], keys and values [kv_heads, ...].
+  using Attend = std::function<
+      at::Tensor(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value)>;
+
+  at::Tensor forward_with(const at::Tensor& x, const RopeAngles& angles, const Attend& attend) const;
 
   TextConfig config_;
   at::Tensor input_norm_, post_attention_norm_;

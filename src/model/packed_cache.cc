@@ -14,21 +14,6 @@ namespace {
 // Of the packed layout (docs/formats.md): another one makes every cache stale.
 constexpr const char* kFormat = "qvlm-packed-1";
 
-// Names, sizes and times of the files that decide what the packed weights are.
-std::string describe_source(const Checkpoint& checkpoint) {
-  std::map<std::string, std::string> files;
-  for (const auto& entry : std::filesystem::directory_iterator(checkpoint.folder())) {
-    const std::string extension = entry.path().extension().string();
-    if (extension != ".safetensors" && extension != ".json") continue;
-    const auto time = entry.last_write_time().time_since_epoch().count();
-    files[entry.path().filename().string()] = join(entry.file_size(), ":", time);
-  }
-  std::string text = kFormat;
-  for (const auto& [name, identity] : files)
-    text += "\n" + name + ":" + identity;
-  return sha256(text);
-}
-
 std::string shape_text(const kernels::PackedWeights& weights) {
   return join(weights.bits, " ", weights.out, " ", weights.in, " ", weights.group_size);
 }
@@ -83,7 +68,7 @@ bool has_its_sizes(const kernels::PackedWeights& weights) {
 }  // namespace
 
 PackedCache::PackedCache(std::filesystem::path file, const Checkpoint& checkpoint)
-    : file_(std::move(file)), source_(describe_source(checkpoint)) {
+    : file_(std::move(file)), source_(sha256(join(kFormat, "\n", checkpoint.describe_files()))) {
   if (!std::filesystem::exists(file_)) return;
   try {
     auto mapped = std::make_shared<const SafetensorsFile>(file_);

@@ -2,6 +2,7 @@
 
 #include <functional>
 
+#include "base/parallel.h"
 #include "model/llama.h"
 #include "model/projector.h"
 #include "model/vit.h"
@@ -37,13 +38,9 @@ SampleFunction load_token_embedding(const Weights& root, const ModelConfig& conf
 SampleFunction load_decoder_layer(const Unit& unit,
                                   const Weights& root,
                                   const ModelConfig& config) {
-  TextConfig one_layer = config.text;
-  one_layer.layers = 1;  // the cache of a single layer
   return [layer = DecoderLayer(root.scope(unit.name), config.text),
-          rope = Rope(config.text.rope, config.text.head_dim), one_layer](StreamedSample& sample) {
-    const std::int64_t tokens = sample.hidden.size(0);
-    KvCache cache(one_layer, tokens);
-    sample.hidden = layer.forward(sample.hidden, rope.angles(0, tokens), cache, 0);
+          rope = Rope(config.text.rope, config.text.head_dim)](StreamedSample& sample) {
+    sample.hidden = layer.forward(sample.hidden, rope.angles(0, sample.hidden.size(0)));
   };
 }
 
@@ -94,8 +91,8 @@ void run_unit(const Unit& unit,
               const ModelConfig& config,
               std::vector<StreamedSample>& samples) {
   const SampleFunction run = load_unit(unit, root, config);
-  for (StreamedSample& sample : samples)
-    run(sample);
+  for_each_apart(static_cast<std::int64_t>(samples.size()),
+                 [&](std::int64_t i) { run(samples[static_cast<std::size_t>(i)]); });
 }
 
 }  // namespace qvlm

@@ -40,7 +40,7 @@ struct StreamedSample {
 };
 
 // Loads the unit, runs it on every sample in place, frees it. Units must be run in list_units()
-// order.
+// order. Each sample runs on one thread.
 void run_unit(const Unit& unit,
               const Weights& root,
               const ModelConfig& config,

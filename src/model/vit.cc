@@ -68,6 +68,15 @@ at::Tensor VisionLayer::forward(const at::Tensor& x) const {
   return fc2_.forward(fc1_.forward(normed, {.function = config_.activation}), add_to(middle));
 }
 
+std::vector<NamedLinear> VisionLayer::linears() {
+  return {{"self_attn.q_proj", &q_, 0},   {"self_attn.k_proj", &k_, 0}, {"self_attn.v_proj", &v_, 0},
+          {"self_attn.out_proj", &out_, 1}, {"mlp.fc1", &fc1_, 2},        {"mlp.fc2", &fc2_, 3}};
+}
+
+std::vector<std::pair<std::string, at::Tensor*>> VisionLayer::norm_gains() {
+  return {{"layer_norm1.weight", &norm1_weight_}, {"layer_norm2.weight", &norm2_weight_}};
+}
+
 std::int64_t needed_vision_layers(const ModelConfig& config) {
   std::int64_t needed = 0;
   for (const std::int64_t layer : config.vision_feature_layers)

@@ -2,6 +2,8 @@
 // pre-norm layers.
 #pragma once
 
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "io/hf_config.h"
@@ -29,6 +31,11 @@ class VisionLayer {
  public:
   VisionLayer(const Weights& layer, const VisionConfig& config);
   at::Tensor forward(const at::Tensor& x) const;  // [tokens, hidden] -> the same
+
+  // All linears in the order in which they compute; they may be replaced.
+  std::vector<NamedLinear> linears();
+  // Gains of the two norms, [hidden] each; they may be replaced.
+  std::vector<std::pair<std::string, at::Tensor*>> norm_gains();
 
  private:
   // x: the normed input; residual: what the result is added to.

@@ -74,7 +74,7 @@ Linear Weights::linear(std::string_view name, std::int64_t in, std::int64_t out,
       return Linear(*packed, bias_values, scheme->activation);
     }
   }
-  Linear linear(source_->load_codes(ours, out, in), bias_values, scheme->activation, execution_);
+  Linear linear(source_->load_codes(ours, out, in), bias_values, *scheme, execution_);
   if (cache_ && linear.packed() != nullptr) cache_->add(ours, *linear.packed());
   return linear;
 }

@@ -3,9 +3,13 @@
 #include <chrono>
 
 #include "base/error.h"
+#include "calib/manifest.h"
 #include "io/quantized_checkpoint_writer.h"
+#include "io/sha256.h"
 #include "model/linear_list.h"
 #include "pipeline/recipe.h"
+#include "pipeline/search_run.h"
+#include "pipeline/source_check.h"
 #include "quant/quantized_tensor.h"
 #include "tensor/file_tensor.h"
 
@@ -18,18 +22,6 @@ double relative_error(const at::Tensor& weight, const QuantizedTensor& quantized
   return total == 0.0
              ? 0.0
              : (quantized.dequantize() - weight).square().sum(at::kDouble).item<double>() / total;
-}
-
-// Every linear is there and has its shape, before anything is written.
-void check_source(const Checkpoint& checkpoint, const std::vector<LinearShape>& linears) {
-  require(!QuantizationConfig::load(checkpoint), ErrorKind::kUnsupported,
-          checkpoint.folder().string(), ": is quantized already; start from the float checkpoint");
-  for (const LinearShape& linear : linears) {
-    const TensorView view = checkpoint.get_tensor(linear.name + ".weight");
-    require(view.shape == std::vector<std::int64_t>{linear.out, linear.in}, ErrorKind::kCorrupt,
-            checkpoint.folder().string(), ": ", view.describe(), ": config.json asks for shape [",
-            linear.out, ", ", linear.in, "]");
-  }
 }
 
 // Reads, rounds and writes one linear.
@@ -46,12 +38,122 @@ LinearReport quantize_linear(const Checkpoint& checkpoint,
   return {linear.name, linear.out, linear.in, describe(scheme), relative_error(weight, quantized)};
 }
 
-Json describe_run(const Recipe& recipe) {
+// Two runs are the same if model, recipe, data and version are.
+std::string identify_run(const Checkpoint& checkpoint,
+                         const Recipe& recipe,
+                         const std::string& data_sha256) {
+  return sha256(join("qvlm " QVLM_VERSION "\n", checkpoint.describe_files(),
+                     recipe_to_json(recipe).dump(), "\n", data_sha256));
+}
+
+std::filesystem::path journal_file(const std::filesystem::path& out) {
+  return (out / "").parent_path().string() + ".search.json";
+}
+
+// The output folder is complete and of this very run: what a kill after the last rename leaves.
+bool is_written(const std::filesystem::path& out, const std::string& run) {
+  if (!std::filesystem::exists(out / kOwnFile)) return false;
+  return Json::load(out / kOwnFile).get_string("run", "") == run;
+}
+
+// What a run of quantize() shares between its steps.
+class Quantization {
+ public:
+  Quantization(const std::filesystem::path& model,
+               const std::filesystem::path& out,
+               const Recipe& recipe,
+               const QuantizeOptions& options,
+               const ProgressCallback& progress)
+      : checkpoint_(Checkpoint::open(model)),
+        out_(out),
+        recipe_(recipe),
+        options_(options),
+        progress_(progress),
+        linears_(list_linears(load_model_config(checkpoint_))) {
+    check_source(checkpoint_, linears_);
+    const std::map<std::string, LinearScheme> applied = apply_recipe(recipe, linears_);
+    schemes_.insert(applied.begin(), applied.end());
+  }
+
+  QuantizeReport run() {
+    const auto start = std::chrono::steady_clock::now();
+    if (recipe_.needs_data()) {
+      search_and_write();
+    } else {
+      write(options_.overwrite);
+    }
+    report_.source_bytes = checkpoint_.file_bytes();
+    if (!report_.stopped) report_.result_bytes = Checkpoint::open(out_).file_bytes();
+    report_.seconds =
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    return std::move(report_);
+  }
+
+ private:
+  void search_and_write();
+  void write(bool overwrite);
+  Json describe() const;
+
+  Checkpoint checkpoint_;
+  const std::filesystem::path& out_;
+  const Recipe& recipe_;
+  const QuantizeOptions& options_;
+  const ProgressCallback& progress_;
+  std::vector<LinearShape> linears_;
+  LinearSchemes schemes_;
+  std::string run_;  // identity of a run that searches
+  QuantizeReport report_;
+};
+
+void Quantization::search_and_write() {
+  require(!options_.data.empty(), ErrorKind::kInvalidArgument, "recipe '", recipe_.name,
+          "' searches, so it needs calibration data: give --data (docs/calibration.md)");
+  run_ = identify_run(checkpoint_, recipe_, Manifest::load(options_.data).sha256);
+  const bool written = options_.resume && is_written(out_, run_);
+  const bool overwrite = options_.overwrite || written;
+  // What would fail at the end fails now.
+  check_apart(out_, checkpoint_.folder());
+  check_replaceable(out_, overwrite);
+  SearchJournal journal(journal_file(out_), run_, options_.resume, options_.overwrite);
+  SearchRun search = run_search(checkpoint_, recipe_, schemes_, options_, journal, progress_);
+  schemes_ = std::move(search.schemes);
+  report_.search = std::move(search.report);
+  report_.stopped = search.stopped;
+  if (search.stopped) return;
+  write(overwrite);
+  journal.remove();
+}
+
+void Quantization::write(bool overwrite) {
+  const c10::InferenceMode inference;
+  QuantizedCheckpointWriter writer(checkpoint_, out_, schemes_, describe(),
+                                   {.overwrite = overwrite});
+  const auto total = static_cast<std::int64_t>(schemes_.size());
+  std::int64_t done = 0;
+  for (const LinearShape& linear : linears_) {
+    const auto scheme = schemes_.find(linear.name);
+    if (scheme == schemes_.end()) {
+      report_.linears.push_back({linear.name, linear.out, linear.in, "float", 0.0});
+      continue;
+    }
+    if (progress_) progress_({done, total, linear.name});
+    report_.linears.push_back(quantize_linear(checkpoint_, linear, scheme->second, writer));
+    ++done;
+  }
+  writer.commit();
+  if (progress_) progress_({done, total, "written"});
+}
+
+Json Quantization::describe() const {
   Json extra = Json::object();
-  extra.set("recipe", recipe.name);
-  extra.set("description", recipe.description);
+  extra.set("recipe", recipe_.name);
+  extra.set("description", recipe_.description);
   extra.set("rounding", "nearest");
   extra.set("tool", "qvlm " QVLM_VERSION);
+  if (!report_.search) return extra;
+  extra.set("run", run_);
+  extra.set("recipe_text", recipe_to_json(recipe_));
+  extra.set("search", search_to_json(*report_.search));
   return extra;
 }
 
@@ -62,33 +164,7 @@ QuantizeReport quantize(const std::filesystem::path& model,
                         const Recipe& recipe,
                         const QuantizeOptions& options,
                         const ProgressCallback& progress) {
-  const auto start = std::chrono::steady_clock::now();
-  const c10::InferenceMode inference;
-  const Checkpoint checkpoint = Checkpoint::open(model);
-  const std::vector<LinearShape> linears = list_linears(load_model_config(checkpoint));
-  check_source(checkpoint, linears);
-  const std::map<std::string, LinearScheme> schemes = apply_recipe(recipe, linears);
-  QuantizedCheckpointWriter writer(checkpoint, out, {schemes.begin(), schemes.end()},
-                                   describe_run(recipe), {.overwrite = options.overwrite});
-  QuantizeReport report;
-  const auto total = static_cast<std::int64_t>(schemes.size());
-  std::int64_t done = 0;
-  for (const LinearShape& linear : linears) {
-    const auto scheme = schemes.find(linear.name);
-    if (scheme == schemes.end()) {
-      report.linears.push_back({linear.name, linear.out, linear.in, "float", 0.0});
-      continue;
-    }
-    if (progress) progress({done, total, linear.name});
-    report.linears.push_back(quantize_linear(checkpoint, linear, scheme->second, writer));
-    ++done;
-  }
-  writer.commit();
-  if (progress) progress({done, total, "written"});
-  report.source_bytes = checkpoint.file_bytes();
-  report.result_bytes = Checkpoint::open(out).file_bytes();
-  report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  return report;
+  return Quantization(model, out, recipe, options, progress).run();
 }
 
 }  // namespace qvlm

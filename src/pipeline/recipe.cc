@@ -1,5 +1,6 @@
 #include "pipeline/recipe.h"
 
+#include <algorithm>
 #include <regex>
 
 #include "base/error.h"
@@ -33,35 +34,39 @@ void check_fit(const Recipe& recipe, const LinearShape& linear, const Scheme& we
 
 }  // namespace
 
-std::map<std::string, LinearScheme> apply_recipe(const Recipe& recipe,
-                                                 const std::vector<LinearShape>& linears) {
-  std::map<std::string, LinearScheme> schemes;
-  if (recipe.standard) {
-    check_scheme(recipe, *recipe.standard);
-    for (const LinearShape& linear : linears)
-      schemes[linear.name] = *recipe.standard;
-  }
+std::vector<MatchedLinear> match_recipe(const Recipe& recipe,
+                                        const std::vector<LinearShape>& linears) {
+  if (recipe.standard) check_scheme(recipe, *recipe.standard);
+  std::vector<MatchedLinear> matched(linears.size(), {recipe.standard, kDefaultRule});
   for (const Override& change : recipe.overrides) {
     const std::regex pattern = compile_pattern(recipe, change.pattern);
     if (change.scheme) check_scheme(recipe, *change.scheme);
-    bool matched = false;
-    for (const LinearShape& linear : linears) {
-      if (!std::regex_match(linear.name, pattern)) continue;
-      matched = true;
-      if (change.scheme) {
-        schemes[linear.name] = *change.scheme;
-      } else {
-        schemes.erase(linear.name);
-      }
+    bool used = false;
+    for (std::size_t i = 0; i < linears.size(); ++i) {
+      if (!std::regex_match(linears[i].name, pattern)) continue;
+      used = true;
+      matched[i] = {change.scheme, change.pattern};
     }
-    require(matched, ErrorKind::kInvalidArgument, "recipe '", recipe.name, "': the pattern '",
+    require(used, ErrorKind::kInvalidArgument, "recipe '", recipe.name, "': the pattern '",
             change.pattern, "' matches no linear of this model; `qvlm inspect` lists their names");
   }
-  require(!schemes.empty(), ErrorKind::kInvalidArgument, "recipe '", recipe.name,
+  const bool quantizes = std::any_of(matched.begin(), matched.end(), [](const MatchedLinear& one) {
+    return one.scheme.has_value();
+  });
+  require(quantizes, ErrorKind::kInvalidArgument, "recipe '", recipe.name,
           "' quantizes no linear of this model");
-  for (const LinearShape& linear : linears) {
-    const auto found = schemes.find(linear.name);
-    if (found != schemes.end()) check_fit(recipe, linear, found->second.weight);
+  for (std::size_t i = 0; i < linears.size(); ++i) {
+    if (matched[i].scheme) check_fit(recipe, linears[i], matched[i].scheme->weight);
+  }
+  return matched;
+}
+
+std::map<std::string, LinearScheme> apply_recipe(const Recipe& recipe,
+                                                 const std::vector<LinearShape>& linears) {
+  const std::vector<MatchedLinear> matched = match_recipe(recipe, linears);
+  std::map<std::string, LinearScheme> schemes;
+  for (std::size_t i = 0; i < linears.size(); ++i) {
+    if (matched[i].scheme) schemes[linears[i].name] = *matched[i].scheme;
   }
   return schemes;
 }

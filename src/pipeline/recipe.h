@@ -12,9 +12,19 @@
 
 namespace qvlm {
 
-// The scheme of every linear that is quantized; the others stay float. Throws kInvalidArgument if a
-// pattern matches no linear, a group size does not divide a linear's inputs, or nothing is
-// quantized at all.
+// What a recipe says of one linear.
+struct MatchedLinear {
+  std::optional<LinearScheme> scheme;  // nothing: it stays float
+  std::string rule;                    // what decided: an override's pattern, or kDefaultRule
+};
+inline constexpr const char* kDefaultRule = "default";
+
+// What the recipe says of each linear, in their order. Throws kInvalidArgument if a pattern matches
+// no linear, a group size does not divide a linear's inputs, or nothing is quantized at all.
+std::vector<MatchedLinear> match_recipe(const Recipe& recipe,
+                                        const std::vector<LinearShape>& linears);
+
+// The schemes of the linears that are quantized, by their names. Throws as match_recipe() does.
 std::map<std::string, LinearScheme> apply_recipe(const Recipe& recipe,
                                                  const std::vector<LinearShape>& linears);
 

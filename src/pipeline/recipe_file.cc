@@ -1,27 +1,24 @@
 // Reads recipes from YAML. Every key is checked: a misspelt one is an error that names file, line
 // and key.
-#include <yaml-cpp/yaml.h>
-
-#include <algorithm>
-#include <initializer_list>
-#include <set>
 #include <string>
 
 #include "base/error.h"
-#include "base/mapped_file.h"
 #include "io/scheme.h"
 #include "pipeline/recipe.h"
+#include "pipeline/recipe_search_file.h"
 
 namespace qvlm {
 namespace {
 
-class RecipeReader {
+class RecipeReader : private YamlReader {
  public:
-  explicit RecipeReader(const std::filesystem::path& file) : file_(file.string()) {}
+  using YamlReader::YamlReader;
 
   Recipe read() const {
     const YAML::Node root = parse();
-    check_keys(root, "the recipe", {"name", "description", "default", "overrides"});
+    check_keys(root, "the recipe",
+               {"name", "description", "default", "overrides", "calibration", "plan", "search",
+                "vision_encoder"});
     Recipe recipe;
     recipe.name = required<std::string>(root, "name");
     recipe.description = optional<std::string>(root, "description", "");
@@ -35,64 +32,13 @@ class RecipeReader {
       for (const YAML::Node& entry : overrides)
         recipe.overrides.push_back(override_of(entry));
     }
-    require(recipe.standard || !recipe.overrides.empty(), ErrorKind::kInvalidArgument, file_,
+    read_search_options(*this, root, recipe);
+    require(recipe.standard || !recipe.overrides.empty(), ErrorKind::kInvalidArgument, file(),
             ": expected 'default' or 'overrides'; without both nothing would be quantized");
     return recipe;
   }
 
  private:
-  YAML::Node parse() const {
-    try {
-      return YAML::Load(read_text_file(file_));
-    } catch (const YAML::Exception& error) {
-      fail(ErrorKind::kInvalidArgument, file_, ": not valid YAML: ", error.what());
-    }
-  }
-
-  std::string where(const YAML::Node& node) const {
-    return file_ + ":" + std::to_string(node.Mark().line + 1) + ": ";
-  }
-
-  void check_keys(const YAML::Node& node,
-                  const std::string& what,
-                  std::initializer_list<const char*> known) const {
-    require(node.IsMap(), ErrorKind::kInvalidArgument, where(node), what,
-            " must be a mapping of keys to values");
-    std::set<std::string> seen;
-    for (const auto& entry : node) {
-      const auto key = value<std::string>(entry.first, "a key");
-      require(seen.insert(key).second, ErrorKind::kInvalidArgument, where(entry.first), "the key '",
-              key, "' is given twice in ", what);
-      std::string list;
-      for (const char* name : known)
-        list += (list.empty() ? "" : ", ") + std::string(name);
-      const bool good = std::find(known.begin(), known.end(), key) != known.end();
-      require(good, ErrorKind::kInvalidArgument, where(entry.first), "unknown key '", key, "' in ",
-              what, "; known are ", list);
-    }
-  }
-
-  template <typename T>
-  T value(const YAML::Node& node, const char* key) const {
-    try {
-      return node.as<T>();
-    } catch (const YAML::Exception&) {
-      fail(ErrorKind::kInvalidArgument, where(node), "the value of '", key, "' has the wrong type");
-    }
-  }
-
-  template <typename T>
-  T required(const YAML::Node& parent, const char* key) const {
-    require(parent[key].IsDefined(), ErrorKind::kInvalidArgument, where(parent), "the key '", key,
-            "' is missing");
-    return value<T>(parent[key], key);
-  }
-
-  template <typename T>
-  T optional(const YAML::Node& parent, const char* key, T otherwise) const {
-    return parent[key].IsDefined() ? value<T>(parent[key], key) : otherwise;
-  }
-
   Override override_of(const YAML::Node& node) const {
     Override change;
     require(node.IsMap(), ErrorKind::kInvalidArgument, where(node),
@@ -129,7 +75,7 @@ class RecipeReader {
   Scheme activation_scheme(const YAML::Node& node) const {
     check_keys(node, "'activation'", {"bits", "granularity", "symmetric", "clip_ratio"});
     Scheme scheme = common(node, "token");
-    scheme.dynamic = true;
+    scheme.dynamic = scheme.granularity == Granularity::kToken;
     check_activation_scheme(scheme, where(node) + "activation");
     return scheme;
   }
@@ -149,8 +95,6 @@ class RecipeReader {
     fail(ErrorKind::kInvalidArgument, where(node["granularity"]), "unknown granularity '", name,
          "'; known are ", kGranularityNames);
   }
-
-  std::string file_;
 };
 
 }  // namespace

@@ -12,10 +12,9 @@
 #include <vector>
 
 #include "io/hf_config.h"
+#include "model/prompt_encoder.h"
 #include "model/vlm.h"
 #include "tensor/tensor.h"
-#include "text/chat_template.h"
-#include "text/tokenizer.h"
 
 namespace qvlm {
 
@@ -28,26 +27,26 @@ class Engine {
                      const std::filesystem::path& packed_cache = {});
 
   const Vlm& model() const { return model_; }
-  const Tokenizer& tokenizer() const { return tokenizer_; }
+  const Tokenizer& tokenizer() const { return encoder_.tokenizer(); }
   const GenerationConfig& generation() const { return generation_; }
   std::int64_t checkpoint_bytes() const { return checkpoint_bytes_; }
   // See model/products.h.
   const std::map<std::string, std::int64_t>& products() const { return products_; }
 
-  // Ids of a rendered prompt, each "<image>" expanded to as many image positions as the tower
-  // yields.
-  std::vector<std::int32_t> encode_prompt(const std::vector<Turn>& turns) const;
+  // See PromptEncoder::encode.
+  std::vector<std::int32_t> encode_prompt(const std::vector<Turn>& turns) const {
+    return encoder_.encode(turns);
+  }
   // Tower and projector: [image_tokens, hidden].
   at::Tensor encode_image(const Image& image) const;
   bool is_end_token(std::int32_t id) const;
 
  private:
-  Engine(Vlm model, Tokenizer tokenizer)
-      : model_(std::move(model)), tokenizer_(std::move(tokenizer)) {}
+  Engine(Vlm model, PromptEncoder encoder)
+      : model_(std::move(model)), encoder_(std::move(encoder)) {}
 
   Vlm model_;
-  Tokenizer tokenizer_;
-  ProcessorConfig processor_;
+  PromptEncoder encoder_;
   GenerationConfig generation_;
   std::int64_t checkpoint_bytes_ = 0;
   std::map<std::string, std::int64_t> products_;

@@ -45,8 +45,8 @@ TEST_P(LinearTest, PackedEqualsSimulated) {
   const QuantizedWeight weight = random_weight(GetParam(), kOut, kIn);
   const std::optional<Scheme> activation = activation_scheme(GetParam());
   const at::Tensor bias = at::randn({kOut});
-  const Linear packed(weight, bias, activation, Execution::kPacked);
-  const Linear simulated(weight, bias, activation, Execution::kSimulated);
+  const Linear packed(weight, bias, {weight.scheme, activation, {}}, Execution::kPacked);
+  const Linear simulated(weight, bias, {weight.scheme, activation, {}}, Execution::kSimulated);
   for (const std::int64_t tokens : {0, 1, 5, 33}) {
     const at::Tensor x = at::randn({tokens, kIn});
     const at::Tensor rounded =
@@ -79,7 +79,7 @@ TEST_P(LinearTest, InputsHaveTheCodesOfTheGrid) {
 TEST_P(LinearTest, FinishesLikeTensorOperations) {
   at::manual_seed(10);
   const QuantizedWeight weight = random_weight(GetParam(), 75, 256);
-  const Linear linear(weight, at::randn({75}), activation_scheme(GetParam()), Execution::kPacked);
+  const Linear linear(weight, at::randn({75}), {weight.scheme, activation_scheme(GetParam()), {}}, Execution::kPacked);
   const at::Tensor x = at::randn({9, 256}), operand = at::randn({9, 75});
   const at::Tensor plain = linear.forward(x);
   const auto expect_close = [&](const at::Tensor& got, const at::Tensor& want) {
@@ -97,7 +97,7 @@ TEST_P(LinearTest, SaysWhatItDoes) {
   const QuantizedWeight weight = random_weight(GetParam(), 8, 256);
   const std::optional<Scheme> activation = activation_scheme(GetParam());
   const auto arithmetic = [&](Execution execution) {
-    return Linear(weight, {}, activation, execution).arithmetic();
+    return Linear(weight, {}, {weight.scheme, activation, {}}, execution).arithmetic();
   };
   EXPECT_EQ(arithmetic(Execution::kPacked),
             activation ? Arithmetic::kInteger : Arithmetic::kUnpacked);

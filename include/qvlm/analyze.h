@@ -1,0 +1,79 @@
+// Looking at a model before hours are spent on it: how much neighbouring layers depend on each
+// other, what rounding each costs, what joint search would gain, and what every planning strategy
+// would make of it. Nothing is quantized. Formulas: docs/method.md.
+#pragma once
+
+#include <qvlm/quantize.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace qvlm {
+
+// One layer of the decoder or the vision tower, in the order in which they run.
+struct LayerAnalysis {
+  std::string name;            // "decoder.layers.3"
+  double entropy = 0.0;        // of its output's codes, nats per element
+  double dependency = 0.0;     // D(k, k+1): conditional entropy of the next layer's codes given its
+                               // own; 0 for the last layer
+  double level_share = 0.0;    // of the most frequent code; near 1: outliers collapsed the codes
+  double forward_seconds = 0;  // one float forward on the calibration set
+  double error = 0.0;          // relative error at its output when only it is rounded; decoder only
+};
+
+// Joint against greedy search from one decoder layer on (the discretization error difference).
+struct JointGainAnalysis {
+  std::int64_t first = 0;
+  // By depth, from 1: errors at the last layer's output.
+  std::vector<double> greedy_error, joint_error;
+};
+
+struct PlannedBlock {
+  std::int64_t first = 0;
+  int depth = 1;
+  std::string reason;
+};
+
+// What one strategy would do within the budget.
+struct PlanAnalysis {
+  std::string strategy;
+  std::optional<double> h0;
+  double cost = 0.0;  // layer-forwards
+  double gain = 0.0;  // in the strategy's own numbers
+  std::vector<PlannedBlock> blocks;
+};
+
+struct Analysis {
+  std::string model, data, recipe;
+  std::string data_sha256;
+  std::int64_t samples = 0;
+  std::int64_t image_tokens = 0, text_tokens = 0, answer_tokens = 0;
+  double tau = 0.25;
+  double budget = 0.0;  // layer-forwards allowed to every plan
+  int max_depth = 3;
+  std::vector<LayerAnalysis> decoder, vision;
+  std::vector<JointGainAnalysis> joint_gains;  // empty unless asked for
+  std::vector<PlanAnalysis> plans;
+  double seconds = 0.0;
+};
+
+struct AnalyzeOptions {
+  bool joint_gains = false;  // measure them, and plan by them too; takes most of the time
+};
+
+// Runs the calibration samples of `data` through the model and measures. The recipe gives schemes,
+// candidates, calibration and plan options. Throws as quantize() does.
+Analysis analyze(const std::filesystem::path& model,
+                 const std::filesystem::path& data,
+                 const Recipe& recipe,
+                 const AnalyzeOptions& options = {},
+                 const ProgressCallback& progress = {});
+
+// Writes `folder`/analysis.json and `folder`/index.html, a page with plots that needs nothing else.
+// The folder is made if it is missing. Throws kIo.
+void write_analysis(const Analysis& analysis, const std::filesystem::path& folder);
+
+}  // namespace qvlm

@@ -1,0 +1,26 @@
+// The weights of a float checkpoint as a recipe rounds them: what the quantized model will load,
+// before it is written.
+#pragma once
+
+#include "io/declare_quantization.h"
+#include "model/weight_source.h"
+
+namespace qvlm {
+
+class RoundedWeights : public WeightSource {
+ public:
+  // schemes: of the linears that are rounded.
+  RoundedWeights(const Checkpoint& checkpoint, LinearSchemes schemes);
+
+  at::Tensor load(const std::string& name, c10::IntArrayRef shape) const override;
+  std::optional<LinearScheme> find_scheme(const std::string& linear) const override;
+  QuantizedWeight load_codes(const std::string& linear,
+                             std::int64_t out,
+                             std::int64_t in) const override;
+
+ private:
+  std::shared_ptr<const WeightSource> floats_;
+  LinearSchemes schemes_;
+};
+
+}  // namespace qvlm

@@ -1,0 +1,144 @@
+#include <qvlm/analyze.h>
+
+#include <chrono>
+
+#include "base/error.h"
+#include "pipeline/decoder_search.h"
+#include "pipeline/recipe.h"
+#include "pipeline/source_check.h"
+#include "search/neighbour_entropy.h"
+
+namespace qvlm {
+namespace {
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+// The vision tower's layers, in float: entropies only.
+std::vector<LayerAnalysis> analyze_vision(const Weights& root,
+                                          const ModelConfig& config,
+                                          std::vector<StreamedSample> samples,
+                                          double tau) {
+  std::erase_if(samples, [](const StreamedSample& sample) { return !sample.pixels.defined(); });
+  std::vector<LayerAnalysis> layers;
+  if (samples.empty()) return layers;
+  NeighbourEntropy entropy(tau);
+  for (const Unit& unit : list_units(config)) {
+    if (unit.kind == UnitKind::kProjector) break;
+    const auto start = std::chrono::steady_clock::now();
+    run_unit(unit, root, config, samples);
+    if (unit.kind != UnitKind::kVisionLayer) continue;
+    layers.push_back({.name = unit.name, .forward_seconds = seconds_since(start)});
+    States states;
+    for (const StreamedSample& sample : samples)
+      states.push_back(sample.hidden);
+    entropy.add(states);
+  }
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    layers[i].entropy = entropy.entropy()[i];
+    layers[i].level_share = entropy.level_share()[i];
+    if (i + 1 < layers.size()) layers[i].dependency = entropy.dependency()[i];
+  }
+  return layers;
+}
+
+std::vector<LayerAnalysis> describe_decoder(const DecoderStudy& study,
+                                            const LayerDependencies& measured) {
+  std::vector<LayerAnalysis> layers;
+  const std::vector<Unit> units = decoder_units(study.config);
+  for (std::size_t i = 0; i < units.size(); ++i) {
+    layers.push_back({units[i].name, measured.entropy[i],
+                      i + 1 < units.size() ? measured.dependency[i] : 0.0, measured.level_share[i],
+                      measured.forward_seconds[i], measured.error[i]});
+  }
+  return layers;
+}
+
+PlanAnalysis describe_plan(const BlockPlan& plan) {
+  PlanAnalysis result{std::string(strategy_name(plan.strategy)), plan.h0, plan.cost, plan.gain, {}};
+  for (const Block& block : plan.blocks)
+    result.blocks.push_back({block.first, block.depth, block.reason});
+  return result;
+}
+
+// Every strategy whose numbers are there.
+std::vector<PlanAnalysis> make_plans(const PlanOptions& recipe_options,
+                                     const LayerDependencies& measured,
+                                     const std::vector<JointGain>& gains,
+                                     const SearchCost& cost) {
+  std::vector<PlanAnalysis> plans;
+  for (const PlanStrategy strategy :
+       {PlanStrategy::kNone, PlanStrategy::kFixed, PlanStrategy::kRandom, PlanStrategy::kError,
+        PlanStrategy::kEntropy, PlanStrategy::kOracle}) {
+    if (strategy == PlanStrategy::kOracle && gains.empty()) continue;
+    PlanOptions options = recipe_options;
+    options.strategy = strategy;
+    if (strategy != PlanStrategy::kEntropy) options.h0.reset();  // a threshold on entropies
+    plans.push_back(describe_plan(
+        make_plan(options, make_plan_numbers(strategy, measured, gains), cost)));
+  }
+  return plans;
+}
+
+void describe_data(const CalibrationSamples& samples, const Manifest& manifest, Analysis& result) {
+  const TokenShares shares = samples.shares();
+  result.data_sha256 = manifest.sha256;
+  result.samples = static_cast<std::int64_t>(samples.samples.size());
+  result.image_tokens = shares.image;
+  result.text_tokens = shares.text;
+  result.answer_tokens = shares.answer;
+}
+
+}  // namespace
+
+Analysis analyze(const std::filesystem::path& model,
+                 const std::filesystem::path& data,
+                 const Recipe& recipe,
+                 const AnalyzeOptions& options,
+                 const ProgressCallback& progress) {
+  const auto start = std::chrono::steady_clock::now();
+  require(recipe.search.has_value(), ErrorKind::kInvalidArgument, "recipe '", recipe.name,
+          "' has no 'search', whose candidates an analysis needs");
+  const Checkpoint checkpoint = Checkpoint::open(model);
+  const ModelConfig config = load_model_config(checkpoint);
+  check_source(checkpoint, list_linears(config));
+  const auto applied = apply_recipe(recipe, list_linears(config));
+  const LinearSchemes schemes(applied.begin(), applied.end());
+  const Manifest manifest = Manifest::load(data);
+  const CalibrationSamples samples =
+      load_samples(model, manifest.sample(recipe.calibration.samples, recipe.calibration.seed));
+
+  Analysis result{.model = model.string(), .data = data.string(), .recipe = recipe.name};
+  describe_data(samples, manifest, result);
+  const Weights root(checkpoint, Execution::kFloat);
+  const SearchCost cost = search_cost(*recipe.search);
+  result.tau = recipe.plan.tau;
+  result.max_depth = recipe.plan.max_depth;
+  result.budget = allowed_forwards(recipe.plan, cost, config.text.layers);
+  const double tree = options.joint_gains ? cost.of_block(recipe.plan.max_depth) : 0.0;
+  const auto total = static_cast<std::int64_t>((2.0 + tree) * double(config.text.layers));
+  std::int64_t done = 0;
+  const DecoderStudy study{root, config, schemes, *recipe.search, recipe.plan.tau,
+                           [&](const std::string& what) {
+                             ++done;
+                             if (progress) progress({done, std::max(done, total), what});
+                           }};
+  result.vision = analyze_vision(root, config, samples.samples, recipe.plan.tau);
+  const DecoderInputs inputs = run_to_decoder(checkpoint, config, schemes, samples.samples);
+  const LayerDependencies measured = measure_dependencies(study, inputs.exact, true);
+  result.decoder = describe_decoder(study, measured);
+  std::vector<JointGain> gains;
+  if (options.joint_gains) {
+    gains = measure_joint_gains(study, inputs.exact, inputs.rounded, recipe.plan.max_depth);
+  }
+  for (std::size_t i = 0; i < gains.size(); ++i) {
+    result.joint_gains.push_back(
+        {static_cast<std::int64_t>(i), gains[i].greedy_error, gains[i].joint_error});
+  }
+  result.plans = make_plans(recipe.plan, measured, gains, cost);
+  result.seconds = seconds_since(start);
+  return result;
+}
+
+}  // namespace qvlm

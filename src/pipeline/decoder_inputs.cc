@@ -1,0 +1,43 @@
+#include "pipeline/decoder_inputs.h"
+
+#include <algorithm>
+
+#include "model/rounded_weights.h"
+
+namespace qvlm {
+namespace {
+
+States run_units(const Weights& root,
+                 const ModelConfig& config,
+                 std::vector<StreamedSample> samples) {
+  for (const Unit& unit : list_units(config)) {
+    if (unit.kind == UnitKind::kDecoderLayer) break;
+    run_unit(unit, root, config, samples);
+  }
+  States states;
+  for (StreamedSample& sample : samples)
+    states.push_back(std::move(sample.hidden));
+  return states;
+}
+
+}  // namespace
+
+DecoderInputs run_to_decoder(const Checkpoint& checkpoint,
+                             const ModelConfig& config,
+                             const LinearSchemes& schemes,
+                             const std::vector<StreamedSample>& samples) {
+  DecoderInputs inputs;
+  inputs.exact = run_units(Weights(checkpoint, Execution::kFloat), config, samples);
+  const bool rounds = std::any_of(schemes.begin(), schemes.end(), [](const auto& scheme) {
+    return scheme.first.starts_with("vision_tower.") || scheme.first.starts_with("projector.");
+  });
+  if (!rounds) {
+    inputs.rounded = inputs.exact;
+    return inputs;
+  }
+  const auto rounded = std::make_shared<RoundedWeights>(checkpoint, schemes);
+  inputs.rounded = run_units(Weights(rounded, Execution::kPacked), config, samples);
+  return inputs;
+}
+
+}  // namespace qvlm

@@ -1,0 +1,23 @@
+// Where the search of the decoder begins: calibration samples run through vision tower and
+// projector, in float and as the recipe rounds them.
+#pragma once
+
+#include "calib/samples.h"
+#include "io/declare_quantization.h"
+#include "search/states.h"
+
+namespace qvlm {
+
+struct DecoderInputs {
+  States exact;    // embeddings [tokens, hidden] of the float model
+  States rounded;  // of the quantized tower and projector; the same tensors where both stay float
+};
+
+// Runs the units before the decoder, one at a time in memory. schemes: of the model's quantized
+// linears.
+DecoderInputs run_to_decoder(const Checkpoint& checkpoint,
+                             const ModelConfig& config,
+                             const LinearSchemes& schemes,
+                             const std::vector<StreamedSample>& samples);
+
+}  // namespace qvlm

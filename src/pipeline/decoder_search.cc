@@ -1,0 +1,215 @@
+#include "pipeline/decoder_search.h"
+
+#include <algorithm>
+#include <chrono>
+#include <memory>
+
+#include "base/error.h"
+#include "search/decoder_block.h"
+
+namespace qvlm {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+// One part of the samples on its way through the decoder.
+struct Trajectory {
+  States exact, rounded;
+};
+
+std::string describe_setting(const LayerClips& clips) {
+  std::string text;
+  for (std::size_t i = 0; i < clips.size(); ++i) {
+    if (i > 0 && clips[i] == clips[0]) continue;
+    text += (text.empty() ? "" : "; ") + join("activation ", clips[i].activation, ", weight ",
+                                              clips[i].weight);
+  }
+  return text;
+}
+
+class DecoderSearch {
+ public:
+  DecoderSearch(const DecoderStudy& study, const DecoderInputs& inputs, SearchJournal& journal)
+      : study_(study),
+        journal_(journal),
+        candidates_(study.search, DecoderLayer::kInputs),
+        units_(decoder_units(study.config)),
+        forward_seconds_(units_.size()) {
+    const bool halves = study.search.held_out && inputs.exact.size() > 1;
+    searched_ = halves ? Trajectory{every_second(inputs.exact, 0), every_second(inputs.rounded, 0)}
+                       : Trajectory{inputs.exact, inputs.rounded};
+    if (halves) held_out_ = {every_second(inputs.exact, 1), every_second(inputs.rounded, 1)};
+  }
+
+  // Searches the block, or repeats what the journal says of it; moves both trajectories behind it.
+  // Returns whether it was searched now.
+  bool run(const Block& block);
+  DecoderSearchOutcome take_outcome();
+
+ private:
+  using Layers = std::vector<std::unique_ptr<TrialLayer>>;
+
+  Layers load_layers(const Block& block);
+  FinishedBlock search(DecoderBlock& trial, const Block& block);
+  void check_held_out(const Layers& layers, const States& reference, FinishedBlock& found);
+  States run_layers(const Layers& layers, const std::vector<Setting>& settings, States states);
+  void remember(const Layers& layers, const FinishedBlock& block);
+  void count_forward(const char* what) {
+    if (study_.on_forward) study_.on_forward(what);
+  }
+
+  const DecoderStudy& study_;
+  SearchJournal& journal_;
+  Candidates candidates_;
+  std::vector<Unit> units_;
+  std::vector<std::vector<double>> forward_seconds_;  // by layer, one a time it ran in float
+  Trajectory searched_, held_out_;
+  DecoderSearchOutcome outcome_;
+};
+
+DecoderSearch::Layers DecoderSearch::load_layers(const Block& block) {
+  Layers layers;
+  for (std::int64_t i = block.first; i < block.first + block.depth; ++i) {
+    layers.push_back(std::make_unique<TrialLayer>(units_.at(static_cast<std::size_t>(i)),
+                                                  study_.root, study_.config, study_.schemes));
+  }
+  return layers;
+}
+
+bool DecoderSearch::run(const Block& block) {
+  const Layers layers = load_layers(block);
+  std::vector<States> references;
+  std::vector<TrialLayer*> raw;
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    const States& before = i == 0 ? searched_.exact : references.back();
+    const auto start = Clock::now();
+    references.push_back(layers[i]->run_float(before));
+    forward_seconds_[static_cast<std::size_t>(block.first) + i].push_back(seconds_since(start));
+    layers[i]->measure_scales(before, study_.search.activation_clip);
+    raw.push_back(layers[i].get());
+  }
+  for (const auto& layer : layers)
+    held_out_.exact = layer->run_float(held_out_.exact);
+
+  const FinishedBlock* done = journal_.find_block(block.first);
+  FinishedBlock found;
+  if (done != nullptr) {
+    found = *done;
+  } else {
+    DecoderBlock trial(raw, candidates_, searched_.rounded, references, study_.search.error,
+                       [&] { count_forward("search"); });
+    found = search(trial, block);
+    check_held_out(layers, held_out_.exact, found);
+    journal_.add_block(found);
+  }
+  searched_.exact = std::move(references.back());
+  searched_.rounded = run_layers(layers, found.settings, searched_.rounded);
+  held_out_.rounded = run_layers(layers, found.settings, held_out_.rounded);
+  remember(layers, found);
+  return done == nullptr;
+}
+
+FinishedBlock DecoderSearch::search(DecoderBlock& trial, const Block& block) {
+  const auto start = Clock::now();
+  BlockResult result = search_block(trial, candidates_, study_.search);
+  outcome_.report.search_seconds += seconds_since(start);
+  for (int i = 0; i < block.depth; ++i) {
+    outcome_.report.forward_seconds +=
+        static_cast<double>(result.forwards) / block.depth *
+        median(forward_seconds_[static_cast<std::size_t>(block.first + i)]);
+  }
+  FinishedBlock found;
+  found.report.first = block.first;
+  found.report.depth = block.depth;
+  found.report.reason = block.reason;
+  found.report.greedy_error = result.greedy_error;
+  found.report.error = result.error;
+  found.report.forwards = result.forwards;
+  found.settings = std::move(result.settings);
+  const std::vector<Setting> start_settings(found.settings.size(), candidates_.shared().front());
+  found.report.start_error = trial.error(block.depth - 1, run_block(trial, start_settings));
+  return found;
+}
+
+// What the search found has to help on samples that it did not see, or the block stays unclipped.
+void DecoderSearch::check_held_out(const Layers& layers,
+                                   const States& reference,
+                                   FinishedBlock& found) {
+  const std::vector<Setting> start(found.settings.size(), candidates_.shared().front());
+  if (!held_out_.exact.empty()) {
+    const auto error = [&](const std::vector<Setting>& settings) {
+      return state_error(run_layers(layers, settings, held_out_.rounded), reference,
+                         study_.search.error);
+    };
+    found.report.held_out_start = error(start);
+    found.report.held_out_error = error(found.settings);
+    found.report.kept = found.report.held_out_error <= found.report.held_out_start;
+  }
+  if (!found.report.kept) found.settings = start;
+  for (const Setting& setting : found.settings)
+    found.report.choices.push_back(describe_setting(candidates_.clips(setting)));
+}
+
+States DecoderSearch::run_layers(const Layers& layers,
+                                 const std::vector<Setting>& settings,
+                                 States states) {
+  for (std::size_t i = 0; i < layers.size(); ++i)
+    states = layers[i]->run(states, candidates_.clips(settings[i]));
+  return states;
+}
+
+void DecoderSearch::remember(const Layers& layers, const FinishedBlock& block) {
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    const LayerClips clips = candidates_.clips(block.settings.at(i));
+    for (const auto& [name, scheme] : layers[i]->schemes(clips))
+      outcome_.schemes[name] = scheme;
+    ++outcome_.report.wins[describe_setting(clips)];
+  }
+  outcome_.report.forwards += block.report.forwards;
+  outcome_.report.blocks.push_back(block.report);
+}
+
+DecoderSearchOutcome DecoderSearch::take_outcome() {
+  return std::move(outcome_);
+}
+
+}  // namespace
+
+DecoderSearchOutcome search_decoder(const DecoderStudy& study,
+                                    const PlanOptions& options,
+                                    const DecoderInputs& inputs,
+                                    SearchJournal& journal,
+                                    const std::function<bool()>& stop_requested) {
+  if (!journal.plan()) {
+    const PlannedDecoder planned = plan_decoder(study, options, inputs);
+    journal.set_plan(planned.plan, planned.entropy);
+  }
+  const BlockPlan plan = *journal.plan();
+  DecoderSearch search(study, inputs, journal);
+  bool stopped = stop_requested && stop_requested();
+  for (const Block& block : plan.blocks) {
+    if (stopped) break;
+    const bool searched_now = search.run(block);
+    const bool last = block.first + block.depth == study.config.text.layers;
+    stopped = searched_now && !last && stop_requested && stop_requested();
+  }
+  DecoderSearchOutcome outcome = search.take_outcome();
+  outcome.stopped = stopped;
+  outcome.report.strategy = strategy_name(plan.strategy);
+  outcome.report.h0 = plan.h0;
+  outcome.report.allowed_forwards = plan.budget;
+  outcome.report.planned_forwards = plan.cost;
+  outcome.report.entropy = journal.entropy();
+  return outcome;
+}
+
+}  // namespace qvlm

@@ -1,0 +1,57 @@
+// What the planner wants to know about the decoder's layers: how much neighbours depend on each
+// other (entropy), what rounding each costs (error), what joint search gains (the discretization
+// error difference, DED). Layers are loaded one block at a time.
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "io/declare_quantization.h"
+#include "model/unit.h"
+#include "search/block_search.h"
+
+namespace qvlm {
+
+// What all measurements stand on. References are not owned.
+struct DecoderStudy {
+  const Weights& root;  // float
+  const ModelConfig& config;
+  const LinearSchemes& schemes;
+  const SearchOptions& search;
+  double tau = 0.25;
+  std::function<void(const std::string& what)> on_forward;  // after every layer-forward; or empty
+};
+
+// The decoder's layers among list_units().
+std::vector<Unit> decoder_units(const ModelConfig& config);
+
+struct LayerDependencies {
+  std::vector<double> dependency;  // D(k, k+1) of the outputs of layers k and k+1; layers - 1
+  // Per layer: the entropy of its output's codes, the share of the most frequent code (near 1:
+  // outliers have collapsed the codes and the entropy says nothing), seconds of one float forward.
+  std::vector<double> entropy, level_share, forward_seconds;
+  // Relative error at a layer's output when only that layer is rounded, unclipped; empty unless
+  // asked for, as it takes a second forward of every layer.
+  std::vector<double> error;
+};
+
+// One float pass over the decoder. `inputs`: the states before its first layer.
+LayerDependencies measure_dependencies(const DecoderStudy& study,
+                                       const States& inputs,
+                                       bool with_errors);
+
+// Errors of greedy and joint search of `depth` layers from layer `first` on, for depths from 1 to
+// the tree's: gain[d] = greedy - joint error of depth d + 1, never negative; gain[0] = 0.
+struct JointGain {
+  std::vector<double> greedy_error, joint_error, gain;
+  std::int64_t forwards = 0;
+};
+
+// Measures every start layer up to max_depth, from inputs that the greedy choices below left: what
+// equation 4 calls DED. Costs (c + c^2 + ... ) layer-forwards a layer.
+std::vector<JointGain> measure_joint_gains(const DecoderStudy& study,
+                                           const States& exact,
+                                           const States& rounded,
+                                           int max_depth);
+
+}  // namespace qvlm

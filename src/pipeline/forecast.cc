@@ -1,0 +1,281 @@
+#include "pipeline/forecast.h"
+
+#include <algorithm>
+#include <chrono>
+#include <functional>
+#include <numeric>
+
+#include "base/parallel.h"
+#include "model/linear_list.h"
+#include "model/llama.h"
+#include "model/memory_plan.h"
+#include "model/vit.h"
+#include "pipeline/decoder_search.h"
+#include "planner/partition.h"
+#include "quant/quantized_tensor.h"
+
+namespace qvlm {
+namespace {
+
+constexpr std::int64_t kFloatBytes = 4;
+constexpr double kSecondsOfMeasuring = 0.15;  // of each of the two
+
+// Calls `step` again and again; returns how often a second.
+double steps_per_second(const std::function<void()>& step) {
+  using Clock = std::chrono::steady_clock;
+  step();  // the first one finds threads and memory
+  const auto start = Clock::now();
+  double seconds = 0.0;
+  int steps = 0;
+  for (; seconds < kSecondsOfMeasuring; ++steps) {
+    step();
+    seconds = std::chrono::duration<double>(Clock::now() - start).count();
+  }
+  return steps / seconds;
+}
+
+// Every thread multiplies for itself, as samples do on their way through a layer.
+double measure_products(std::int64_t tokens, std::int64_t width) {
+  const std::int64_t threads = thread_count();
+  const at::Tensor x = at::ones({tokens, width}), weight = at::ones({width, width});
+  const double rounds = steps_per_second([&] {
+    for_each_apart(threads, [&](std::int64_t) {
+      const at::NoGradGuard no_gradients;
+      at::linear(x, weight);
+    });
+  });
+  return rounds * static_cast<double>(2 * threads * tokens * width * width);
+}
+
+double measure_rounding(const LinearScheme& scheme, std::int64_t out, std::int64_t in) {
+  const c10::InferenceMode inference;
+  const at::Tensor weight = at::linspace(-1.0, 1.0, out * in).reshape({out, in});
+  const double rounds = steps_per_second([&] {
+    const QuantizedTensor quantized = quantize_weight(weight, scheme.weight, at::kFloat);
+    encode_stored("", scheme, to_quantized_weight(quantized), DType::kF32);
+    (quantized.dequantize() - weight).square().sum(at::kDouble);
+  });
+  return rounds * static_cast<double>(out * in);
+}
+
+bool is_static(const LinearScheme& scheme) {
+  return scheme.activation && !scheme.activation->dynamic;
+}
+
+// The linears of one part of the model, or of one layer.
+std::vector<LinearShape> linears_of(const ModelConfig& config, std::string_view prefix) {
+  std::vector<LinearShape> linears = list_linears(config);
+  std::erase_if(linears, [&](const LinearShape& one) { return !one.name.starts_with(prefix); });
+  return linears;
+}
+
+std::int64_t values_of(const std::vector<LinearShape>& linears) {
+  return std::accumulate(
+      linears.begin(), linears.end(), std::int64_t{0},
+      [](std::int64_t sum, const LinearShape& one) { return sum + one.out * one.in; });
+}
+
+std::int64_t sum_of_tokens(const Workload& work) {
+  return std::accumulate(work.tokens.begin(), work.tokens.end(), std::int64_t{0});
+}
+
+bool quantizes(const Workload& work, std::string_view prefix) {
+  return std::any_of(work.schemes.begin(), work.schemes.end(),
+                     [&](const auto& entry) { return entry.first.starts_with(prefix); });
+}
+
+bool rounds_before_decoder(const Workload& work) {
+  return quantizes(work, "vision_tower.") || quantizes(work, "projector.");
+}
+
+// Samples that a search looks at, as a share of all: half of them may be set aside.
+double searched_share(const Workload& work) {
+  const std::size_t samples = work.tokens.size();
+  if (!work.recipe.search->held_out || samples < 2) return 1.0;
+  return static_cast<double>((samples + 1) / 2) / static_cast<double>(samples);
+}
+
+// One decoder layer on all samples: products, and attention to the positions before.
+double decoder_flops(const Workload& work) {
+  const TextConfig& text = work.config.text;
+  const auto weights = static_cast<double>(values_of(linears_of(work.config, "decoder.layers.0.")));
+  const auto width = static_cast<double>(text.heads * text.head_dim);
+  double flops = 0.0;
+  for (const std::int64_t count : work.tokens) {
+    const auto tokens = static_cast<double>(count);
+    flops += 2.0 * tokens * weights + 2.0 * tokens * tokens * width;
+  }
+  return flops;
+}
+
+// Tower and projector on all images.
+double vision_flops(const Workload& work) {
+  ModelConfig config = work.config;
+  config.vision.layers = needed_vision_layers(work.config);
+  const auto patches = static_cast<double>(1 + config.vision.patches());
+  const auto weights = static_cast<double>(values_of(linears_of(config, "vision_tower.")) +
+                                           values_of(linears_of(config, "projector.")));
+  const auto width = static_cast<double>(config.vision.layers * config.vision.hidden_size);
+  const double image = 2.0 * patches * weights + 4.0 * patches * patches * width;
+  return static_cast<double>(work.images) * image;
+}
+
+// Inputs of a layer whose scales are measured, each by a forward of its own.
+int static_inputs(const Workload& work) {
+  for (const auto& [name, scheme] : work.schemes) {
+    if (name.starts_with("decoder.") && is_static(scheme)) return DecoderLayer::kInputs;
+  }
+  return 0;
+}
+
+// What strategies that measure would be given; zeros do for checking their options.
+PlanNumbers unmeasured(std::int64_t units, int max_depth) {
+  PlanNumbers numbers{.units = units};
+  numbers.dependency.assign(static_cast<std::size_t>(units - 1), 0.0);
+  for (std::int64_t first = 0; first < units; ++first) {
+    const std::int64_t depth = std::clamp<std::int64_t>(max_depth, 1, units - first);
+    numbers.gain.emplace_back(static_cast<std::size_t>(depth), 0.0);
+  }
+  return numbers;
+}
+
+bool plans_unmeasured(PlanStrategy strategy) {
+  return strategy == PlanStrategy::kNone || strategy == PlanStrategy::kFixed ||
+         strategy == PlanStrategy::kRandom;
+}
+
+// Forwards of a layer on all samples beside those of the search, summed over the layers: one for
+// the dependencies, one in float, one behind the block, and trials on either half. See
+// pipeline/decoder_search.cc.
+double other_forwards(const Workload& work, const SearchCost& cost) {
+  const PlanOptions& plan = work.recipe.plan;
+  const std::int64_t layers = work.config.text.layers;
+  const double searched = searched_share(work);
+  const double trials = searched + 2.0 * (1.0 - searched);
+  double forwards = static_cast<double>(layers) * (3.0 + trials + searched * static_inputs(work));
+  if (plan.strategy == PlanStrategy::kError) forwards += static_cast<double>(layers);
+  if (plan.strategy != PlanStrategy::kOracle) return forwards;
+  for (std::int64_t first = 0; first < layers; ++first)
+    forwards += cost.of_block(static_cast<int>(std::min<std::int64_t>(plan.max_depth, layers - first)));
+  return forwards;
+}
+
+// States of one layer that the search of a block keeps at a time, its references included.
+std::int64_t kept_states(const Workload& work, const SearchCost& cost, std::int64_t depth) {
+  switch (work.recipe.search->method) {
+    case SearchMethod::kExhaustive:
+      return depth + depth + 1;  // one beginning of each length, and what is running
+    case SearchMethod::kBeam:
+      return depth + cost.beam_width * (cost.candidates + (depth > 1 ? 1 : 0));
+    case SearchMethod::kDescent:
+      return depth + std::max<std::int64_t>(depth + 2, cost.candidates + 1);
+  }
+  return depth;
+}
+
+// A block of layers in float32 and rounded, once for each clip of the weights.
+std::int64_t block_bytes(const Workload& work, std::int64_t depth) {
+  const auto clips = static_cast<std::int64_t>(work.recipe.search->weight_clip.size());
+  std::int64_t bytes = 0;
+  for (const LinearShape& linear : linears_of(work.config, "decoder.layers.0.")) {
+    bytes += kFloatBytes * linear.out * linear.in;
+    const auto found = work.schemes.find(linear.name);
+    if (found == work.schemes.end()) continue;
+    const Execution execution =
+        is_static(found->second) ? Execution::kFloat : Execution::kPacked;
+    bytes += clips * linear_bytes(linear.out, linear.in, found->second, execution, kFloatBytes);
+  }
+  return depth * bytes;
+}
+
+// One weight on its way: in float32, its codes, what they mean and the differences; beside it the
+// codes of a decoder layer that wait for their turn in the file.
+std::int64_t writing_bytes(const Workload& work) {
+  constexpr std::int64_t kCopies = 5;
+  std::int64_t largest = 0;
+  for (const LinearShape& linear : list_linears(work.config)) {
+    if (work.schemes.contains(linear.name)) largest = std::max(largest, linear.out * linear.in);
+  }
+  return kCopies * kFloatBytes * largest + values_of(linears_of(work.config, "decoder.layers.0."));
+}
+
+// The most of three steps: images in the tower, where the outputs of all layers are kept, the
+// embedding table, and the decoder with its samples.
+std::int64_t search_bytes(const Workload& work) {
+  const ModelConfig& config = work.config;
+  const VisionConfig& vision = config.vision;
+  const std::int64_t states = kFloatBytes * config.text.hidden_size * sum_of_tokens(work);
+  const std::int64_t inputs = states * (rounds_before_decoder(work) ? 2 : 1);
+  const std::int64_t pixels = kFloatBytes * 3 * vision.image_size * vision.image_size * work.images;
+  const std::int64_t tower = kFloatBytes * work.images * (needed_vision_layers(config) + 1) *
+                             (vision.patches() + 1) * vision.hidden_size;
+  const std::int64_t table =
+      (kFloatBytes + work.stored_bytes) * config.text.vocab_size * config.text.hidden_size;
+  const std::int64_t depth =
+      std::min<std::int64_t>(work.recipe.plan.max_depth, config.text.layers);
+  const std::int64_t kept = kept_states(work, search_cost(*work.recipe.search), depth);
+  const auto searched =
+      static_cast<std::int64_t>(searched_share(work) * static_cast<double>(states));
+  const std::int64_t measuring = 4 * states + block_bytes(work, 1);  // of neighbours, flat copies
+  const std::int64_t searching = 2 * states + kept * searched + block_bytes(work, depth);
+  const std::int64_t before = states * (rounds_before_decoder(work) ? 1 : 0);
+  return pixels + std::max({before + tower, inputs + table, inputs + std::max(measuring, searching)});
+}
+
+}  // namespace
+
+MachineSpeed measure_speed(const Workload& work) {
+  constexpr std::int64_t kMostTokens = 256, kMostWidth = 1024, kMostValues = 1 << 20;
+  const std::int64_t longest =
+      work.tokens.empty() ? kMostTokens : *std::max_element(work.tokens.begin(), work.tokens.end());
+  MachineSpeed speed;
+  speed.flops = measure_products(std::clamp<std::int64_t>(longest, 1, kMostTokens),
+                                 std::min(work.config.text.hidden_size, kMostWidth));
+  for (const LinearShape& linear : list_linears(work.config)) {
+    const auto found = work.schemes.find(linear.name);
+    if (found == work.schemes.end()) continue;
+    const std::int64_t rows = std::clamp<std::int64_t>(kMostValues / linear.in, 1, linear.out);
+    speed.rounded = measure_rounding(found->second, rows, linear.in);
+    break;
+  }
+  return speed;
+}
+
+PlannedSearch forecast_search(const Workload& work, const MachineSpeed& speed) {
+  const PlanOptions& plan = work.recipe.plan;
+  const std::int64_t layers = work.config.text.layers;
+  const SearchCost cost = search_cost(*work.recipe.search);
+  const BlockPlan checked = make_plan(plan, unmeasured(layers, plan.max_depth), cost);
+  PlannedSearch search;
+  search.samples = static_cast<std::int64_t>(work.tokens.size());
+  search.tokens = sum_of_tokens(work);
+  search.least_forwards = cost_of_fixed(cost, layers, 1);
+  search.most_forwards = cost_of_fixed(cost, layers, plan.max_depth);
+  search.allowed_forwards = checked.budget;
+  if (plans_unmeasured(plan.strategy)) search.planned_forwards = checked.cost;
+  // Each sample runs on one thread.
+  const double busy =
+      std::min(1.0, static_cast<double>(search.samples) / static_cast<double>(thread_count()));
+  const double flops = speed.flops * std::max(busy, 1.0 / thread_count());
+  const double forward = decoder_flops(work) / flops;  // on all samples
+  search.forward_seconds = forward * searched_share(work);
+  search.other_seconds = forward * other_forwards(work, cost) +
+                         vision_flops(work) / flops * (rounds_before_decoder(work) ? 2.0 : 1.0);
+  const auto clips = static_cast<double>(work.recipe.search->weight_clip.size());
+  search.other_seconds += clips * forecast_writing(work, speed);  // its rounding, for trials
+  return search;
+}
+
+double forecast_writing(const Workload& work, const MachineSpeed& speed) {
+  double values = 0.0;
+  for (const LinearShape& linear : list_linears(work.config)) {
+    if (work.schemes.contains(linear.name)) values += static_cast<double>(linear.out * linear.in);
+  }
+  return values / speed.rounded;
+}
+
+std::int64_t forecast_memory(const Workload& work) {
+  return std::max(writing_bytes(work), work.recipe.search ? search_bytes(work) : 0);
+}
+
+}  // namespace qvlm

@@ -1,0 +1,44 @@
+// What a run of quantize() will take: layer-forwards, memory and time, from shapes and one quick
+// measurement of this machine. Memory of running the result is model/memory_plan.h.
+#pragma once
+
+#include <qvlm/plan.h>
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "io/hf_config.h"
+
+namespace qvlm {
+
+// What a run works on.
+struct Workload {
+  const ModelConfig& config;
+  const Recipe& recipe;
+  const std::map<std::string, LinearScheme>& schemes;  // of the linears that are quantized
+  std::vector<std::int64_t> tokens;                    // of each calibration sample
+  std::int64_t images = 0;                             // of all of them
+  std::int64_t stored_bytes = 2;                       // of a weight's value in the files
+};
+
+// What this machine does in a second.
+struct MachineSpeed {
+  double flops = 0.0;    // of float32 matrix products, all threads
+  double rounded = 0.0;  // weights rounded and encoded
+};
+
+// Measures for about 0.3 s, on matrices of the model's shapes that are cut to a usual size.
+MachineSpeed measure_speed(const Workload& work);
+
+// REQUIRES: the recipe has a search. Throws kInvalidArgument for what the search or its plan would
+// refuse.
+PlannedSearch forecast_search(const Workload& work, const MachineSpeed& speed);
+
+// Seconds that rounding and writing all linears take.
+double forecast_writing(const Workload& work, const MachineSpeed& speed);
+
+// Bytes at the peak of quantizing.
+std::int64_t forecast_memory(const Workload& work);
+
+}  // namespace qvlm

@@ -1,0 +1,97 @@
+// Recipes as JSON, for qvlm.json.
+#include "base/error.h"
+#include "io/scheme_json.h"
+#include "pipeline/search_json.h"
+
+namespace qvlm {
+namespace {
+
+Json scheme_json(const std::optional<LinearScheme>& scheme) {
+  return scheme ? linear_scheme_to_json(*scheme) : Json("float");
+}
+
+Json optional_json(const std::optional<double>& value) {
+  return value ? Json(*value) : Json();
+}
+
+Json list_json(const std::vector<double>& values) {
+  Json list = Json::array();
+  for (const double value : values)
+    list.append(value);
+  return list;
+}
+
+// Seeds use all 64 bits, JSON's integers are signed.
+Json seed_json(std::uint64_t seed) {
+  return Json(std::to_string(seed));
+}
+
+Json plan_options_json(const PlanOptions& plan) {
+  Json json = Json::object();
+  json.set("strategy", strategy_name(plan.strategy));
+  json.set("max_depth", plan.max_depth);
+  json.set("h0", optional_json(plan.h0));
+  json.set("budget", optional_json(plan.budget));
+  json.set("budget_share", plan.budget_share);
+  json.set("tau", plan.tau);
+  json.set("seed", seed_json(plan.seed));
+  return json;
+}
+
+Json search_options_json(const SearchOptions& search) {
+  const char* method = search.method == SearchMethod::kExhaustive ? "exhaustive"
+                       : search.method == SearchMethod::kBeam     ? "beam"
+                                                                  : "descent";
+  Json json = Json::object();
+  json.set("method", method);
+  json.set("beam_width", search.beam_width);
+  json.set("error", search.error == ErrorMeasure::kRelative ? "relative" : "squared");
+  json.set("activation_clip", list_json(search.activation_clip));
+  json.set("weight_clip", list_json(search.weight_clip));
+  json.set("per_linear", search.per_linear);
+  json.set("held_out", search.held_out);
+  return json;
+}
+
+Json vision_options_json(const VisionEncoderOptions& vision) {
+  Json json = Json::object();
+  json.set("epochs", vision.epochs);
+  json.set("batch", vision.batch);
+  json.set("rate", vision.rate);
+  json.set("entropy_weight", vision.entropy_weight);
+  json.set("error_weight", vision.error_weight);
+  json.set("output_weight", vision.output_weight);
+  json.set("answer_weight", vision.answer_weight);
+  json.set("norm_gains", vision.norm_gains);
+  json.set("seed", seed_json(vision.seed));
+  return json;
+}
+
+}  // namespace
+
+Json recipe_to_json(const Recipe& recipe) {
+  Json overrides = Json::array();
+  for (const Override& change : recipe.overrides) {
+    Json node = Json::object();
+    node.set("match", change.pattern);
+    node.set("scheme", scheme_json(change.scheme));
+    overrides.append(node);
+  }
+  Json json = Json::object();
+  json.set("default", scheme_json(recipe.standard));
+  json.set("overrides", overrides);
+  if (!recipe.needs_data()) return json;
+  Json calibration = Json::object();
+  calibration.set("samples", recipe.calibration.samples);
+  calibration.set("seed", seed_json(recipe.calibration.seed));
+  json.set("calibration", calibration);
+  if (recipe.search) {
+    json.set("plan", plan_options_json(recipe.plan));
+    json.set("search", search_options_json(*recipe.search));
+  }
+  if (recipe.vision_encoder)
+    json.set("vision_encoder", vision_options_json(*recipe.vision_encoder));
+  return json;
+}
+
+}  // namespace qvlm

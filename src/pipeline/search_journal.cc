@@ -1,0 +1,119 @@
+#include "pipeline/search_journal.h"
+
+#include "base/error.h"
+#include "base/mapped_file.h"
+
+namespace qvlm {
+namespace {
+
+constexpr const char* kFormat = "qvlm-search-1";
+
+Json settings_to_json(const std::vector<Setting>& settings) {
+  Json list = Json::array();
+  for (const Setting& setting : settings) {
+    Json values = Json::array();
+    for (const int value : setting)
+      values.append(value);
+    list.append(values);
+  }
+  return list;
+}
+
+std::vector<Setting> settings_from_json(const Json& node) {
+  std::vector<Setting> settings;
+  for (std::size_t i = 0; i < node.size(); ++i) {
+    const std::vector<std::int64_t> values = node.at(i).as_ints();
+    settings.emplace_back(values.begin(), values.end());
+  }
+  return settings;
+}
+
+}  // namespace
+
+SearchJournal::SearchJournal(std::filesystem::path file,
+                             std::string run,
+                             bool resume,
+                             bool overwrite)
+    : file_(std::move(file)), run_(std::move(run)) {
+  if (std::filesystem::exists(file_)) {
+    require(resume || overwrite, ErrorKind::kInvalidArgument, file_.string(),
+            ": an earlier run left finished blocks; resume it, or overwrite to begin anew");
+  }
+  if (resume && std::filesystem::exists(file_)) {
+    read();
+  } else {
+    write();
+  }
+}
+
+void SearchJournal::read() {
+  const Json json = Json::load(file_);
+  require(json.get_string("format") == kFormat, ErrorKind::kUnsupported, json.where(),
+          ": expected format ", kFormat);
+  require(json.get_string("run") == run_, ErrorKind::kInvalidArgument, file_.string(),
+          ": is of a run with another model, recipe, data or version; use the same ones to resume "
+          "it, or overwrite to begin anew");
+  vision_ = json.get("vision");
+  const Json plan = json.get("plan");
+  if (plan.is_null()) return;
+  plan_ = plan_from_json(plan);
+  const Json entropy = json.get("entropy");
+  for (std::size_t i = 0; i < entropy.size(); ++i)
+    entropy_.push_back(entropy.at(i).as_double());
+  const Json blocks = json.get("blocks");
+  for (std::size_t i = 0; i < blocks.size(); ++i) {
+    const Json block = blocks.at(i);
+    blocks_.push_back({block_from_json(block), settings_from_json(block.get("settings"))});
+  }
+}
+
+void SearchJournal::write() const {
+  Json entropy = Json::array(), blocks = Json::array();
+  for (const double value : entropy_)
+    entropy.append(value);
+  for (const FinishedBlock& block : blocks_) {
+    Json node = block_to_json(block.report);
+    node.set("settings", settings_to_json(block.settings));
+    blocks.append(node);
+  }
+  Json json = Json::object();
+  json.set("format", kFormat);
+  json.set("run", run_);
+  json.set("vision", vision_);
+  json.set("plan", plan_ ? plan_to_json(*plan_) : Json());
+  json.set("entropy", entropy);
+  json.set("blocks", blocks);
+  write_text_file(file_, json.dump(1) + "\n");
+}
+
+const FinishedBlock* SearchJournal::find_block(std::int64_t first) const {
+  for (const FinishedBlock& block : blocks_) {
+    if (block.report.first == first) return &block;
+  }
+  return nullptr;
+}
+
+void SearchJournal::set_vision(const Json& outcome) {
+  vision_ = outcome;
+  write();
+}
+
+void SearchJournal::set_plan(const BlockPlan& plan, const std::vector<double>& entropy) {
+  plan_ = plan;
+  entropy_ = entropy;
+  write();
+}
+
+void SearchJournal::add_block(const FinishedBlock& block) {
+  blocks_.push_back(block);
+  write();
+}
+
+void SearchJournal::remove() {
+  std::error_code ignored;
+  std::filesystem::remove(file_, ignored);
+  std::filesystem::remove(file_.string() + ".part", ignored);  // of a run that was killed
+  sync_folder(file_.parent_path());
+}
+
+}  // namespace qvlm

@@ -1,0 +1,56 @@
+// What a search has finished, on disk after every block, so that a run that was stopped or killed
+// goes on from there. It holds choices, not activations: a resumed run computes the states behind
+// finished blocks again, which takes two forwards a layer where the search took dozens, and gives
+// the same bits.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "pipeline/search_json.h"
+#include "search/candidates.h"
+
+namespace qvlm {
+
+struct FinishedBlock {
+  BlockReport report;
+  std::vector<Setting> settings;  // one a layer
+};
+
+class SearchJournal {
+ public:
+  // file: "<out>.search.json". run: what makes two runs the same. Reads what is there when `resume`.
+  // Throws kInvalidArgument if the file is there and neither `resume` nor `overwrite` is set, or if
+  // it is of another run; kCorrupt for a damaged one.
+  SearchJournal(std::filesystem::path file, std::string run, bool resume, bool overwrite);
+
+  const std::string& run() const { return run_; }
+  const std::optional<BlockPlan>& plan() const { return plan_; }
+  const std::vector<double>& entropy() const { return entropy_; }
+  const Json& vision() const { return vision_; }  // null: not done
+  // The finished block that begins with this layer, or null.
+  const FinishedBlock* find_block(std::int64_t first) const;
+
+  // Each writes the file anew, flushed to disk.
+  void set_vision(const Json& outcome);
+  void set_plan(const BlockPlan& plan, const std::vector<double>& entropy);
+  void add_block(const FinishedBlock& block);
+  // Deletes the file: the result is written.
+  void remove();
+
+ private:
+  void read();
+  void write() const;
+
+  std::filesystem::path file_;
+  std::string run_;
+  Json vision_;
+  std::optional<BlockPlan> plan_;
+  std::vector<double> entropy_;
+  std::vector<FinishedBlock> blocks_;
+};
+
+}  // namespace qvlm

@@ -1,0 +1,159 @@
+#include "pipeline/search_json.h"
+
+#include <limits>
+
+#include "base/error.h"
+
+namespace qvlm {
+namespace {
+
+constexpr double kInfinite = std::numeric_limits<double>::infinity();
+
+Json optional_json(const std::optional<double>& value) {
+  return value ? Json(*value) : Json();
+}
+
+std::optional<double> optional_double(const Json& node) {
+  return node.is_null() ? std::nullopt : std::optional(node.as_double());
+}
+
+// JSON has no infinity: null stands for it.
+double double_or_infinite(const Json& node) {
+  return node.is_null() ? kInfinite : node.as_double();
+}
+
+Json list_json(const std::vector<double>& values) {
+  Json list = Json::array();
+  for (const double value : values)
+    list.append(value);
+  return list;
+}
+
+std::vector<double> list_from(const Json& node) {
+  std::vector<double> values;
+  for (std::size_t i = 0; i < node.size(); ++i)
+    values.push_back(double_or_infinite(node.at(i)));
+  return values;
+}
+
+}  // namespace
+
+Json plan_to_json(const BlockPlan& plan) {
+  Json blocks = Json::array();
+  for (const Block& block : plan.blocks) {
+    Json node = Json::object();
+    node.set("first", block.first);
+    node.set("depth", block.depth);
+    node.set("reason", block.reason);
+    blocks.append(node);
+  }
+  Json json = Json::object();
+  json.set("strategy", strategy_name(plan.strategy));
+  json.set("h0", optional_json(plan.h0));
+  json.set("budget", plan.budget);
+  json.set("cost", plan.cost);
+  json.set("gain", plan.gain);
+  json.set("blocks", blocks);
+  return json;
+}
+
+BlockPlan plan_from_json(const Json& node) {
+  BlockPlan plan;
+  const Json name = node.get("strategy");
+  const std::optional<PlanStrategy> strategy = find_strategy(name.as_string());
+  require(strategy.has_value(), ErrorKind::kCorrupt, name.where(), ": expected ", kStrategyNames);
+  plan.strategy = *strategy;
+  plan.h0 = optional_double(node.get("h0"));
+  plan.budget = double_or_infinite(node.get("budget"));
+  plan.cost = node.get_double("cost");
+  plan.gain = node.get_double("gain");
+  const Json blocks = node.get("blocks");
+  for (std::size_t i = 0; i < blocks.size(); ++i) {
+    const Json block = blocks.at(i);
+    plan.blocks.push_back({block.get_int("first"), static_cast<int>(block.get_int("depth")),
+                           block.get_string("reason")});
+  }
+  return plan;
+}
+
+Json block_to_json(const BlockReport& block) {
+  Json choices = Json::array();
+  for (const std::string& choice : block.choices)
+    choices.append(choice);
+  Json json = Json::object();
+  json.set("first", block.first);
+  json.set("depth", block.depth);
+  json.set("reason", block.reason);
+  json.set("choices", choices);
+  json.set("start_error", block.start_error);
+  json.set("greedy_error", block.greedy_error);
+  json.set("error", block.error);
+  json.set("held_out_start", block.held_out_start);
+  json.set("held_out_error", block.held_out_error);
+  json.set("kept", block.kept);
+  json.set("forwards", block.forwards);
+  return json;
+}
+
+BlockReport block_from_json(const Json& node) {
+  BlockReport block;
+  block.first = node.get_int("first");
+  block.depth = static_cast<int>(node.get_int("depth"));
+  block.reason = node.get_string("reason");
+  block.choices = node.get("choices").as_strings();
+  block.start_error = double_or_infinite(node.get("start_error"));
+  block.greedy_error = double_or_infinite(node.get("greedy_error"));
+  block.error = double_or_infinite(node.get("error"));
+  block.held_out_start = double_or_infinite(node.get("held_out_start"));
+  block.held_out_error = double_or_infinite(node.get("held_out_error"));
+  block.kept = node.get_bool("kept");
+  block.forwards = node.get_int("forwards");
+  return block;
+}
+
+Json search_to_json(const SearchReport& report) {
+  Json blocks = Json::array(), wins = Json::object();
+  for (const BlockReport& block : report.blocks)
+    blocks.append(block_to_json(block));
+  for (const auto& [choice, count] : report.wins)
+    wins.set(choice, count);
+  Json json = Json::object();
+  json.set("samples", report.samples);
+  json.set("image_tokens", report.image_tokens);
+  json.set("text_tokens", report.text_tokens);
+  json.set("answer_tokens", report.answer_tokens);
+  json.set("data_sha256", report.data_sha256);
+  json.set("strategy", report.strategy);
+  json.set("h0", optional_json(report.h0));
+  json.set("allowed_forwards", report.allowed_forwards);
+  json.set("planned_forwards", report.planned_forwards);
+  json.set("entropy", list_json(report.entropy));
+  json.set("blocks", blocks);
+  json.set("wins", wins);
+  json.set("forwards", report.forwards);
+  return json;
+}
+
+SearchReport search_from_json(const Json& node) {
+  SearchReport report;
+  report.samples = node.get_int("samples");
+  report.image_tokens = node.get_int("image_tokens");
+  report.text_tokens = node.get_int("text_tokens");
+  report.answer_tokens = node.get_int("answer_tokens");
+  report.data_sha256 = node.get_string("data_sha256");
+  report.strategy = node.get_string("strategy");
+  report.h0 = optional_double(node.get("h0"));
+  report.allowed_forwards = double_or_infinite(node.get("allowed_forwards"));
+  report.planned_forwards = node.get_double("planned_forwards");
+  report.entropy = list_from(node.get("entropy"));
+  const Json blocks = node.get("blocks");
+  for (std::size_t i = 0; i < blocks.size(); ++i)
+    report.blocks.push_back(block_from_json(blocks.at(i)));
+  node.get("wins").for_each([&](const std::string& choice, const Json& count) {
+    report.wins[choice] = count.as_int();
+  });
+  report.forwards = node.get_int("forwards");
+  return report;
+}
+
+}  // namespace qvlm

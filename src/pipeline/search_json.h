@@ -1,0 +1,24 @@
+// Plans and search results as JSON: in qvlm.json, in the file that a search is resumed from, and in
+// reports. Times are left out: they differ between runs that give the same model.
+#pragma once
+
+#include <qvlm/quantize.h>
+
+#include "base/json.h"
+#include "planner/partition.h"
+
+namespace qvlm {
+
+Json plan_to_json(const BlockPlan& plan);
+Json block_to_json(const BlockReport& block);
+Json search_to_json(const SearchReport& report);
+
+// Throw kCorrupt or kNotFound naming the key.
+BlockPlan plan_from_json(const Json& node);
+BlockReport block_from_json(const Json& node);
+SearchReport search_from_json(const Json& node);
+
+// Everything in a recipe, for the record and to tell whether two runs are the same.
+Json recipe_to_json(const Recipe& recipe);
+
+}  // namespace qvlm

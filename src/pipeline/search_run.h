@@ -1,0 +1,27 @@
+// The part of quantize() that looks at data: samples, vision encoder, decoder search. It turns the
+// recipe's schemes into schemes with clips and measured scales; writing them is quantize.cc's.
+#pragma once
+
+#include <qvlm/quantize.h>
+
+#include "io/declare_quantization.h"
+#include "io/hf_config.h"
+#include "pipeline/search_journal.h"
+
+namespace qvlm {
+
+struct SearchRun {
+  LinearSchemes schemes;  // of all quantized linears
+  SearchReport report;
+  bool stopped = false;
+};
+
+// schemes: as the recipe gives them. manifest: the data that options name.
+SearchRun run_search(const Checkpoint& checkpoint,
+                     const Recipe& recipe,
+                     const LinearSchemes& schemes,
+                     const QuantizeOptions& options,
+                     SearchJournal& journal,
+                     const ProgressCallback& progress);
+
+}  // namespace qvlm

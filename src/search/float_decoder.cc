@@ -1,0 +1,72 @@
+#include "search/float_decoder.h"
+
+#include <string>
+#include <utility>
+
+#include "base/error.h"
+#include "search/wide_weights.h"
+
+namespace qvlm {
+
+QuantizedWeight WideWeights::load_codes(const std::string& linear,
+                                        std::int64_t /*out*/,
+                                        std::int64_t /*in*/) const {
+  fail(ErrorKind::kInternal, linear, ": asked for codes of a float model");
+}
+
+Differential differentiate(const at::Tensor& x,
+                           const std::function<at::Tensor(const at::Tensor&)>& fn) {
+  const c10::AutoGradMode gradients(true);
+  const at::Tensor leaf = x.detach().set_requires_grad(true);
+  const at::Tensor value = fn(leaf);
+  value.backward();
+  return {value.item<double>(), leaf.grad()};
+}
+
+at::Tensor pull_back(const at::Tensor& x,
+                     const at::Tensor& gradient,
+                     const std::function<at::Tensor(const at::Tensor&)>& fn) {
+  const c10::AutoGradMode gradients(true);
+  const at::Tensor leaf = x.detach().set_requires_grad(true);
+  fn(leaf).backward(gradient);
+  return leaf.grad();
+}
+
+FloatDecoder::FloatDecoder(const Weights& root, const ModelConfig& config)
+    : wide_(std::make_shared<WideWeights>(root), Execution::kFloat),
+      config_(config),
+      rope_(config.text.rope, config.text.head_dim) {}
+
+DecoderLayer FloatDecoder::load_layer(std::size_t layer) const {
+  return {wide_.scope("decoder.layers." + std::to_string(layer)), config_.text};
+}
+
+std::vector<States> FloatDecoder::run(const States& inputs) const {
+  std::vector<States> trajectory = {inputs};
+  for (std::size_t i = 0; i < layers(); ++i) {
+    const DecoderLayer layer = load_layer(i);
+    trajectory.push_back(map_states(trajectory.back(), [&](const at::Tensor& x) {
+      return layer.forward(x, rope_.angles(0, x.size(0)));
+    }));
+  }
+  return trajectory;
+}
+
+States FloatDecoder::pull_back_to_inputs(const std::vector<States>& trajectory,
+                                         States gradients,
+                                         const AddOwn& add_own) const {
+  for (std::size_t i = layers(); i > 0; --i) {
+    add_own(i, gradients);
+    const DecoderLayer layer = load_layer(i - 1);
+    const States& before = trajectory[i - 1];
+    for_samples(before.size(), [&](std::size_t sample) {
+      const RopeAngles angles = rope_.angles(0, before[sample].size(0));
+      gradients[sample] = pull_back(before[sample], gradients[sample], [&](const at::Tensor& x) {
+        return layer.forward(x, angles);
+      });
+    });
+  }
+  return gradients;
+}
+
+}  // namespace qvlm

@@ -1,0 +1,59 @@
+// The float decoder with gradients by recomputation: layers are loaded one at a time, forwards keep
+// only the states between layers, and the backward pass loads the layers again from the last to the
+// first and runs each once more from the states before it. Memory holds one layer, whatever the
+// depth. Losses on the states come from the caller (search/vision_encoder_loss.h).
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "io/hf_config.h"
+#include "model/llama.h"
+#include "model/weight_source.h"
+#include "search/states.h"
+
+namespace qvlm {
+
+// A function's value at x and, of the same shape as x, its gradient there.
+struct Differential {
+  double value = 0.0;
+  at::Tensor gradient;
+};
+// fn: x -> a number of one element.
+Differential differentiate(const at::Tensor& x,
+                           const std::function<at::Tensor(const at::Tensor&)>& fn);
+
+// The gradient at x of sum(fn(x) * gradient), for fn: x -> the shape of `gradient`.
+at::Tensor pull_back(const at::Tensor& x,
+                     const at::Tensor& gradient,
+                     const std::function<at::Tensor(const at::Tensor&)>& fn);
+
+// Safe for use by one thread at a time; samples are shared out over the threads inside.
+class FloatDecoder {
+ public:
+  // root: all weights of a float model.
+  FloatDecoder(const Weights& root, const ModelConfig& config);
+
+  std::size_t layers() const { return static_cast<std::size_t>(config_.text.layers); }
+  // The states before the first layer and behind every layer: [layers + 1].
+  std::vector<States> run(const States& inputs) const;
+  // Takes the gradient at the last of these states to the first. Before the gradient at
+  // trajectory[i], i > 0, goes on through layer i - 1, add_own(i, gradients) may add to it what
+  // losses on these states give.
+  using AddOwn = std::function<void(std::size_t i, States& gradients)>;
+  States pull_back_to_inputs(const std::vector<States>& trajectory,
+                             States gradients,
+                             const AddOwn& add_own) const;
+  // Differentiable in its input.
+  Head load_head() const { return {wide_, config_}; }
+
+ private:
+  DecoderLayer load_layer(std::size_t layer) const;
+
+  Weights wide_;
+  ModelConfig config_;
+  Rope rope_;
+};
+
+}  // namespace qvlm

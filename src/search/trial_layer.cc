@@ -1,0 +1,171 @@
+#include "search/trial_layer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <mutex>
+
+#include "base/error.h"
+#include "quant/input_rounding.h"
+
+namespace qvlm {
+namespace {
+
+// Values that the quantiles of one input are taken from: a sample of its tokens is enough, and the
+// memory does not grow with the calibration set.
+constexpr std::int64_t kTokensForQuantiles = 16384;
+
+bool is_static(const LinearScheme& scheme) {
+  return scheme.activation && !scheme.activation->dynamic;
+}
+
+// The smallest magnitudes [in] (or [1]) that cover a share of the rows [tokens, in].
+at::Tensor covering_magnitude(const at::Tensor& magnitudes, double share) {
+  if (share >= 1.0) return std::get<0>(magnitudes.max(0));
+  const auto count = static_cast<double>(magnitudes.size(0));
+  const auto rank = std::max<std::int64_t>(1, static_cast<std::int64_t>(std::ceil(share * count)));
+  return std::get<0>(magnitudes.kthvalue(rank, 0));
+}
+
+std::vector<float> to_floats(const at::Tensor& tensor) {
+  const at::Tensor flat = tensor.contiguous();
+  return {flat.const_data_ptr<float>(), flat.const_data_ptr<float>() + flat.numel()};
+}
+
+}  // namespace
+
+TrialLayer::TrialLayer(const Unit& unit,
+                       const Weights& root,
+                       const ModelConfig& config,
+                       const LinearSchemes& schemes)
+    : rope_(config.text.rope, config.text.head_dim),
+      float_(root.scope(unit.name), config.text),
+      quantized_(float_) {
+  const std::vector<NamedLinear> places = quantized_.linears();
+  const std::vector<NamedLinear> floats = float_.linears();
+  for (std::size_t i = 0; i < places.size(); ++i) {
+    Linear& linear = *floats[i].linear;
+    const at::Tensor stored = linear.dense_weight();
+    const at::Tensor weight = stored.to(at::kFloat);
+    linear = Linear(weight, linear.bias());
+    *places[i].linear = linear;
+    const std::string name = unit.name + "." + places[i].name;
+    const auto scheme = schemes.find(name);
+    if (scheme == schemes.end()) continue;
+    slots_.push_back({places[i], name, weight, stored.scalar_type(), scheme->second, {}, {}});
+  }
+}
+
+States TrialLayer::run_layer(const DecoderLayer& layer, const States& in) const {
+  return map_states(in, [&](const at::Tensor& x) {
+    return layer.forward(x, rope_.angles(0, x.size(0)));
+  });
+}
+
+States TrialLayer::run_float(const States& in) const {
+  return run_layer(float_, in);
+}
+
+States TrialLayer::run(const States& in, const LayerClips& clips) {
+  apply(clips);
+  return run_layer(quantized_, in);
+}
+
+void TrialLayer::apply(const LayerClips& clips) {
+  if (clips == applied_) return;
+  for (Slot& slot : slots_) {
+    const InputClips& own = clips.at(static_cast<std::size_t>(slot.place.input));
+    *slot.place.linear = is_static(slot.scheme) ? make_simulated(slot, own) : make_packed(slot, own);
+  }
+  applied_ = clips;
+}
+
+LinearScheme TrialLayer::scheme_of(const Slot& slot, const InputClips& clips) const {
+  LinearScheme scheme = slot.scheme;
+  scheme.weight.clip_ratio *= clips.weight;
+  if (!scheme.activation) return scheme;
+  scheme.activation->clip_ratio *= clips.activation;
+  if (is_static(scheme)) {
+    const auto scales = scales_.find({slot.place.input, clips.activation});
+    require(scales != scales_.end(), ErrorKind::kInternal, slot.name,
+            ": its static scales were not measured");
+    scheme.input_scale = scales->second;
+  }
+  return scheme;
+}
+
+Linear TrialLayer::make_packed(Slot& slot, const InputClips& clips) const {
+  const LinearScheme scheme = scheme_of(slot, clips);
+  const at::Tensor& bias = slot.place.linear->bias();
+  auto found = slot.packed.find(clips.weight);
+  if (found == slot.packed.end()) {
+    const QuantizedTensor codes = quantize_weight(slot.weight, scheme.weight, slot.storage);
+    found = slot.packed
+                .emplace(clips.weight, Linear(to_quantized_weight(codes), bias, scheme,
+                                              Execution::kPacked))
+                .first;
+  }
+  const kernels::PackedWeights* packed = found->second.packed();
+  // Asymmetric activations have no kernel; the search knows none.
+  require(packed != nullptr, ErrorKind::kInternal, slot.name, ": is not packed");
+  return Linear(*packed, bias, scheme.activation);
+}
+
+Linear TrialLayer::make_simulated(Slot& slot, const InputClips& clips) {
+  const LinearScheme scheme = scheme_of(slot, clips);
+  auto weight = slot.dequantized.find(clips.weight);
+  if (weight == slot.dequantized.end()) {
+    weight = slot.dequantized
+                 .emplace(clips.weight,
+                          quantize_weight(slot.weight, scheme.weight, slot.storage).dequantize())
+                 .first;
+  }
+  InputRounding& rounding = roundings_[{slot.place.input, clips.activation}];
+  if (!rounding) rounding = make_rounding(scheme);
+  return Linear(weight->second, slot.place.linear->bias(), rounding);
+}
+
+LinearSchemes TrialLayer::schemes(const LayerClips& clips) const {
+  LinearSchemes result;
+  for (const Slot& slot : slots_)
+    result[slot.name] = scheme_of(slot, clips.at(static_cast<std::size_t>(slot.place.input)));
+  return result;
+}
+
+// Magnitudes [tokens, in] of what an input sees in float; a rounding that only looks on is the tap.
+at::Tensor TrialLayer::collect_input(const States& in, int input) {
+  std::int64_t tokens = 0;
+  for (const at::Tensor& state : in)
+    tokens += state.size(0);
+  const std::int64_t stride = (tokens + kTokensForQuantiles - 1) / kTokensForQuantiles;
+  std::mutex mutex;
+  std::vector<at::Tensor> seen;  // in any order: quantiles do not mind
+  const InputRounding tap = make_rounding([&](const at::Tensor& x) {
+    const at::Tensor rows = x.slice(0, 0, x.size(0), stride).abs();
+    const std::lock_guard lock(mutex);
+    seen.push_back(rows);
+    return x;
+  });
+  DecoderLayer watched = float_;
+  for (const NamedLinear& place : watched.linears()) {
+    if (place.input != input) continue;
+    *place.linear = Linear(place.linear->dense_weight(), place.linear->bias(), tap);
+  }
+  run_layer(watched, in);
+  return at::cat(seen);
+}
+
+void TrialLayer::measure_scales(const States& in, const std::vector<double>& activation_clips) {
+  for (const Slot& slot : slots_) {
+    const int input = slot.place.input;
+    if (!is_static(slot.scheme) || scales_.contains({input, activation_clips.front()})) continue;
+    const Scheme& activation = *slot.scheme.activation;
+    at::Tensor magnitudes = collect_input(in, input);
+    if (activation.granularity == Granularity::kTensor) magnitudes = magnitudes.reshape({-1, 1});
+    for (const double clip : activation_clips) {
+      const at::Tensor high = covering_magnitude(magnitudes, clip * activation.clip_ratio);
+      scales_[{input, clip}] = to_floats(make_grid({-high, high}, activation).scale);
+    }
+  }
+}
+
+}  // namespace qvlm

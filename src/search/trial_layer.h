@@ -1,0 +1,68 @@
+// A decoder layer under trial: in float, and with its linears quantized by clips that may change
+// from run to run. A weight is rounded once for each of its clips, whatever happens to activations;
+// dynamic schemes run on the packed kernels, as the result will, static ones are simulated.
+#pragma once
+
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "io/declare_quantization.h"
+#include "model/llama.h"
+#include "model/unit.h"
+#include "search/candidates.h"
+#include "search/states.h"
+
+namespace qvlm {
+
+class TrialLayer {
+ public:
+  // Loads a layer in float32. schemes: of the model's quantized linears; the layer may have none.
+  TrialLayer(const Unit& unit,
+             const Weights& root,
+             const ModelConfig& config,
+             const LinearSchemes& schemes);
+  TrialLayer(const TrialLayer&) = delete;  // slots point into the layer
+  TrialLayer& operator=(const TrialLayer&) = delete;
+
+  States run_float(const States& in) const;
+  // Measures the scales of static activations: for every activation clip those that cover this
+  // share of the magnitudes at each input, per tensor or per channel, when the layer runs in float
+  // on `in`. Does nothing without static schemes; must come before run() where there are some.
+  void measure_scales(const States& in, const std::vector<double>& activation_clips);
+  // Runs the layer under these clips; one InputClips for each input, see NamedLinear::input.
+  States run(const States& in, const LayerClips& clips);
+  // What the quantized linears become under these clips, by whole names.
+  LinearSchemes schemes(const LayerClips& clips) const;
+
+ private:
+  // A linear that the recipe quantizes.
+  struct Slot {
+    NamedLinear place;  // in quantized_
+    std::string name;   // whole
+    at::Tensor weight;  // [out, in] float32
+    at::ScalarType storage = at::kFloat;  // of the scales
+    LinearScheme scheme;                  // of the recipe
+    // By weight clip: the packed linear, or for static activations the dequantized weight.
+    std::map<double, Linear> packed;
+    std::map<double, at::Tensor> dequantized;
+  };
+
+  void apply(const LayerClips& clips);
+  Linear make_packed(Slot& slot, const InputClips& clips) const;
+  Linear make_simulated(Slot& slot, const InputClips& clips);
+  LinearScheme scheme_of(const Slot& slot, const InputClips& clips) const;
+  States run_layer(const DecoderLayer& layer, const States& in) const;
+  at::Tensor collect_input(const States& in, int input);
+
+  Rope rope_;
+  DecoderLayer float_, quantized_;
+  std::vector<Slot> slots_;
+  LayerClips applied_;  // to quantized_; empty: none
+  // Of static inputs, by input and activation clip.
+  std::map<std::pair<int, double>, std::vector<float>> scales_;
+  std::map<std::pair<int, double>, InputRounding> roundings_;
+};
+
+}  // namespace qvlm

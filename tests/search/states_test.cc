@@ -1,0 +1,78 @@
+// Errors of states: the two formulas written plainly, what is left out, what is infinite.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "base/parallel.h"
+#include "search/states.h"
+
+namespace qvlm {
+namespace {
+
+TEST(StatesTest, ErrorsAreTheFormulas) {
+  at::manual_seed(3);
+  States states, reference;
+  for (const std::int64_t tokens : {3, 5}) {
+    reference.push_back(at::randn({tokens, 8}));
+    states.push_back(reference.back() + 0.1 * at::randn({tokens, 8}));
+  }
+  double relative = 0.0, squared = 0.0;
+  for (std::size_t i = 0; i < states.size(); ++i) {
+    for (std::int64_t t = 0; t < states[i].size(0); ++t) {
+      double difference = 0.0, norm = 0.0;
+      for (std::int64_t c = 0; c < 8; ++c) {
+        const double want = reference[i][t][c].item<double>();
+        difference += std::pow(states[i][t][c].item<double>() - want, 2);
+        norm += want * want;
+      }
+      squared += difference;
+      if (t > 0) relative += difference / norm;
+    }
+  }
+  // Sums of eight float32 squares; a share of 1e-6 is several of their roundings.
+  EXPECT_NEAR(state_error(states, reference, ErrorMeasure::kRelative), relative / 6, relative * 1e-6);
+  EXPECT_NEAR(state_error(states, reference, ErrorMeasure::kSquared), squared / 8, squared * 1e-6);
+  EXPECT_EQ(state_error(reference, reference, ErrorMeasure::kRelative), 0.0);
+}
+
+TEST(StatesTest, TheFirstTokenCountsOnlyWhereItIsTheOnlyOne) {
+  const at::Tensor reference = at::ones({2, 4});
+  at::Tensor changed = reference.clone();
+  changed[0].fill_(100.0);
+  EXPECT_EQ(state_error({changed}, {reference}, ErrorMeasure::kRelative), 0.0);
+  EXPECT_GT(state_error({changed}, {reference}, ErrorMeasure::kSquared), 0.0);
+  EXPECT_GT(state_error({changed.slice(0, 0, 1)}, {reference.slice(0, 0, 1)},
+                        ErrorMeasure::kRelative),
+            0.0);
+}
+
+TEST(StatesTest, NotANumberIsInfinitelyWrong) {
+  at::Tensor broken = at::ones({2, 4});
+  broken[1][2] = std::numeric_limits<float>::quiet_NaN();
+  EXPECT_EQ(state_error({broken}, {at::ones({2, 4})}, ErrorMeasure::kRelative),
+            std::numeric_limits<double>::infinity());
+}
+
+TEST(StatesTest, ThreadsDoNotChangeNumbers) {
+  at::manual_seed(4);
+  States states, reference;
+  for (int i = 0; i < 9; ++i) {
+    reference.push_back(at::randn({40, 64}));
+    states.push_back(at::randn({40, 64}));
+  }
+  const int threads = thread_count();
+  set_thread_count(1);
+  const double one = state_error(states, reference, ErrorMeasure::kRelative);
+  set_thread_count(2);
+  EXPECT_EQ(state_error(states, reference, ErrorMeasure::kRelative), one);
+  set_thread_count(threads);
+}
+
+TEST(StatesTest, HalvesShareNothing) {
+  EXPECT_EQ(every_second(std::vector<int>{0, 1, 2, 3, 4}, 0), (std::vector<int>{0, 2, 4}));
+  EXPECT_EQ(every_second(std::vector<int>{0, 1, 2, 3, 4}, 1), (std::vector<int>{1, 3}));
+}
+
+}  // namespace
+}  // namespace qvlm
