@@ -72,6 +72,9 @@ Analysis analyze(const std::filesystem::path& model,
                  const AnalyzeOptions& options = {},
                  const ProgressCallback& progress = {});
 
+// All numbers as one JSON object; what is infinite becomes null.
+std::string analysis_to_json(const Analysis& analysis);
+
 // Writes `folder`/analysis.json and `folder`/index.html, a page with plots that needs nothing else.
 // The folder is made if it is missing. Throws kIo.
 void write_analysis(const Analysis& analysis, const std::filesystem::path& folder);

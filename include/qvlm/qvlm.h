@@ -5,6 +5,7 @@
 #include <qvlm/evaluate.h>
 #include <qvlm/image.h>
 #include <qvlm/kernels.h>
+#include <qvlm/plan.h>
 #include <qvlm/quantize.h>
 #include <qvlm/recipe.h>
 #include <qvlm/scheme.h>

@@ -90,17 +90,23 @@ struct SearchOptions {
 };
 
 // Visual-encoder optimization (Q-VLM, section 3.3): moves the clip ratios of the vision tower's
-// quantizers by gradient so that the decoder's activations depend less on each other.
+// quantizers by gradient so that the decoder's activations depend less on each other. The loss is
+//   error_weight * (tower_weight * error of the image tokens that the decoder gets
+//                   + output_weight * error of the decoder's output)
+//   + entropy_weight * sum of the conditional entropies of neighbouring decoder layers
+//   + answer_weight * loss of the answer tokens,
+// errors relative to the float model; a term whose weight is 0 is not computed.
 struct VisionEncoderOptions {
   int epochs = 10;
   int batch = 8;
-  double rate = 0.01;                  // of Adam, on the logarithm of the clip ratios
-  double entropy_weight = 1.0;         // lambda 1; negative: the wrong sign, for studies
-  double error_weight = 1.0;           // lambda 2
-  double output_weight = 1.0;          // eta: of the decoder's output in the error term
-  double answer_weight = 0.0;          // of the loss of the answer tokens
-  bool norm_gains = false;             // also move the gains of the tower's norms
-  std::uint64_t seed = 0;              // order of the samples
+  double rate = 0.01;           // of Adam, on the logarithms of clip ratios and gains
+  double entropy_weight = 1.0;  // lambda 1; negative: the wrong sign, for studies
+  double error_weight = 1.0;    // lambda 2
+  double tower_weight = 1.0;
+  double output_weight = 1.0;  // eta
+  double answer_weight = 0.0;
+  bool norm_gains = false;  // also move the gains of the tower's norms
+  std::uint64_t seed = 0;   // order of the samples
 };
 
 struct Recipe {

@@ -24,12 +24,26 @@ struct InspectCommand {
   bool tensors = false;  // list every tensor
 };
 
+struct PlanCommand {
+  std::string model, recipe;
+  std::string out;       // where the result would go; empty: not checked
+  std::string data;      // calibration data; empty: none
+  bool linears = false;  // list every linear
+  bool overwrite = false;
+};
+
 struct QuantizeCommand {
   std::string model, out, recipe;
   std::string data;    // calibration data; empty: none
   std::string report;  // empty: none
   bool overwrite = false;
   bool resume = false;
+};
+
+struct AnalyzeCommand {
+  std::string model, data, recipe, report;
+  bool joint_gains = false;
+  double budget = 0.0;  // layer-forwards; 0: as the recipe says
 };
 
 struct GenerateCommand {
@@ -76,7 +90,9 @@ struct BenchCommand {
 };
 
 using Command = std::variant<InspectCommand,
+                             PlanCommand,
                              QuantizeCommand,
+                             AnalyzeCommand,
                              GenerateCommand,
                              EvaluateCommand,
                              ReportCommand,
@@ -84,7 +100,9 @@ using Command = std::variant<InspectCommand,
                              BenchCommand>;
 
 void run(const InspectCommand& command, const CommonOptions& common);
+void run(const PlanCommand& command, const CommonOptions& common);
 void run(const QuantizeCommand& command, const CommonOptions& common);
+void run(const AnalyzeCommand& command, const CommonOptions& common);
 void run(const GenerateCommand& command, const CommonOptions& common);
 void run(const EvaluateCommand& command, const CommonOptions& common);
 void run(const ReportCommand& command, const CommonOptions& common);

@@ -7,11 +7,13 @@
 #include "cli/commands.h"
 #include "cli/components.h"
 #include "cli/format.h"
+#include "cli/search_text.h"
 #include "cli/table.h"
 #include "io/hf_config.h"
 #include "io/quantized_checkpoint.h"
 #include "io/scheme.h"
 #include "model/linear.h"
+#include "pipeline/search_json.h"
 
 namespace qvlm::cli {
 namespace {
@@ -27,7 +29,14 @@ struct Inspection {
   ModelConfig config;
   std::vector<ComponentSize> components;
   std::vector<GroupSummary> groups;
+  std::optional<SearchReport> search;  // of a checkpoint whose clips were searched
 };
+
+std::optional<SearchReport> find_search(const std::filesystem::path& folder) {
+  if (!std::filesystem::exists(folder / kOwnFile)) return std::nullopt;
+  const Json search = Json::load(folder / kOwnFile).find("search");
+  return search.is_null() ? std::nullopt : std::optional(search_from_json(search));
+}
 
 std::vector<GroupSummary> summarize_linears(const Checkpoint& checkpoint,
                                             const std::vector<LinearShape>& linears) {
@@ -54,7 +63,7 @@ std::vector<GroupSummary> summarize_linears(const Checkpoint& checkpoint,
 }
 
 Inspection inspect(const std::string& model) {
-  Inspection result{Checkpoint::open(model), {}, {}, {}};
+  Inspection result{Checkpoint::open(model), {}, {}, {}, find_search(model)};
   result.config = load_model_config(result.checkpoint);
   const std::vector<LinearShape> linears = list_linears(result.config);
   result.components = measure_components(result.checkpoint, linears);
@@ -187,6 +196,7 @@ Json to_json(const Inspection& inspection, const InspectCommand& command) {
   json.set("decoder", decoder_json(inspection.config));
   json.set("components", components);
   json.set("linears", groups);
+  if (inspection.search) json.set("search", search_to_json(*inspection.search));
   if (command.tensors) json.set("tensors", tensors_json(inspection.checkpoint));
   return json;
 }
@@ -204,6 +214,7 @@ void run(const InspectCommand& command, const CommonOptions& common) {
   print_dimensions(inspection.config);
   print_components(inspection);
   print_groups(inspection.groups);
+  if (inspection.search) std::cout << "\n" << search_text(*inspection.search);
   if (command.tensors) print_tensors(inspection.checkpoint);
 }
 

@@ -102,6 +102,14 @@ CLI::Option* add_file(CLI::App* verb,
   return verb->add_option(name, file, description)->type_name("FILE");
 }
 
+CLI::Option* add_data(CLI::App* verb, std::string& data) {
+  return verb
+      ->add_option("--data", data,
+                   "calibration data: a JSONL file, or a folder with data.jsonl "
+                   "(docs/calibration.md)")
+      ->type_name("PATH");
+}
+
 void add_packed_cache(CLI::App* verb, std::string& file) {
   add_file(verb, "--packed-cache", file,
            "keep the weights as the kernels want them in this file: later loads map it");
@@ -125,7 +133,9 @@ class Parser {
  private:
   void add_common();
   void add_inspect();
+  void add_plan();
   void add_quantize();
+  void add_analyze();
   void add_generate();
   void add_evaluate();
   void add_report();
@@ -136,7 +146,9 @@ class Parser {
                 "qvlm"};
   CommonOptions common_;
   InspectCommand inspect_;
+  PlanCommand plan_;
   QuantizeCommand quantize_;
+  AnalyzeCommand analyze_;
   GenerateCommand generate_;
   EvaluateCommand evaluate_;
   ReportCommand report_;
@@ -155,7 +167,9 @@ Parser::Parser() {
   app_.get_formatter()->label("SUBCOMMAND", "VERB");
   add_common();
   add_inspect();
+  add_plan();
   add_quantize();
+  add_analyze();
   add_generate();
   add_evaluate();
   add_report();
@@ -182,6 +196,23 @@ void Parser::add_inspect() {
                  "list every tensor by its name in the files and by ours");
 }
 
+void Parser::add_plan() {
+  CLI::App* verb =
+      add_verb(app_, chosen_, plan_, "plan",
+               "Says in seconds what `quantize` would do: schemes, bytes, memory, time. Writes "
+               "nothing, and fails as `quantize` would, but for weights that are not finite.",
+               "qvlm plan models/reference-llava --recipe configs/recipes/qvlm-w4a4.yaml");
+  add_model(verb, plan_.model);
+  verb->add_option("OUT", plan_.out, "folder that would be written; default: not checked")
+      ->check(not_empty())
+      ->type_name("");
+  add_file(verb, "--recipe", plan_.recipe, "recipe: which linear gets which scheme (YAML)")
+      ->required();
+  add_data(verb, plan_.data);
+  verb->add_flag("--linears", plan_.linears, "list every linear");
+  verb->add_flag("--overwrite", plan_.overwrite, "OUT may exist");
+}
+
 void Parser::add_quantize() {
   CLI::App* verb = add_verb(
       app_, chosen_, quantize_, "quantize",
@@ -195,14 +226,32 @@ void Parser::add_quantize() {
       ->type_name("");
   add_file(verb, "--recipe", quantize_.recipe, "recipe: which linear gets which scheme (YAML)")
       ->required();
-  verb->add_option("--data", quantize_.data,
-                   "calibration data, a JSONL file or a folder with data.jsonl (docs/calibration.md); "
-                   "for recipes that search")
-      ->type_name("PATH");
+  add_data(verb, quantize_.data);
   add_file(verb, "--report", quantize_.report, "also write what was done to each linear (JSON)");
   verb->add_flag("--resume", quantize_.resume,
                  "go on from the blocks that a stopped or killed search finished");
   verb->add_flag("--overwrite", quantize_.overwrite, "replace OUT if it exists");
+}
+
+void Parser::add_analyze() {
+  CLI::App* verb = add_verb(
+      app_, chosen_, analyze_, "analyze",
+      "Measures how layers depend on each other and what every planning strategy makes of it.",
+      "qvlm analyze models/reference-llava --data data/easy-vqa-calibration --recipe "
+      "configs/recipes/qvlm-w4a4.yaml --report analysis");
+  add_model(verb, analyze_.model);
+  add_data(verb, analyze_.data)->required();
+  add_file(verb, "--recipe", analyze_.recipe, "recipe with a search: its schemes and candidates")
+      ->required();
+  verb->add_option("--report", analyze_.report,
+                   "folder to write analysis.json and the page index.html to")
+      ->type_name("FOLDER");
+  verb->add_option("--budget", analyze_.budget,
+                   "layer-forwards a plan may cost; default: as the recipe says")
+      ->check(number_between(1.0, 1e12, "a number from 1"))
+      ->type_name("N");
+  verb->add_flag("--joint-gains", analyze_.joint_gains,
+                 "also measure what joint search gains from every layer on; takes minutes");
 }
 
 void Parser::add_generate() {
@@ -340,7 +389,8 @@ std::optional<CommandLine> Parser::parse(int argc, const char* const* argv) {
   }
   require(
       chosen_.has_value(), ErrorKind::kInvalidArgument,
-      "expected inspect, quantize, generate, evaluate, report, verify or bench; see qvlm --help");
+      "expected inspect, plan, quantize, analyze, generate, evaluate, report, verify or bench; see "
+      "qvlm --help");
   return CommandLine{common_, *chosen_};
 }
 

@@ -30,7 +30,9 @@ SampleFunction load_token_embedding(const Weights& root, const ModelConfig& conf
   at::Tensor table = root.get("decoder.embed_tokens.weight", {text.vocab_size, text.hidden_size});
   return [table, image_token_id = config.image_token_id](StreamedSample& sample) {
     sample.hidden = table.index_select(0, at::tensor(sample.ids, at::kLong));
-    place_image_tokens(sample.hidden, sample.ids, {sample.image}, image_token_id);
+    std::vector<at::Tensor> images;
+    if (sample.image.defined()) images.push_back(sample.image);
+    place_image_tokens(sample.hidden, sample.ids, images, image_token_id);
     sample.image.reset();
   };
 }
@@ -91,8 +93,12 @@ void run_unit(const Unit& unit,
               const ModelConfig& config,
               std::vector<StreamedSample>& samples) {
   const SampleFunction run = load_unit(unit, root, config);
-  for_each_apart(static_cast<std::int64_t>(samples.size()),
-                 [&](std::int64_t i) { run(samples[static_cast<std::size_t>(i)]); });
+  const bool sees_images = unit.kind == UnitKind::kVisionEmbedding ||
+                           unit.kind == UnitKind::kVisionLayer || unit.kind == UnitKind::kProjector;
+  for_each_apart(static_cast<std::int64_t>(samples.size()), [&](std::int64_t i) {
+    StreamedSample& sample = samples[static_cast<std::size_t>(i)];
+    if (!sees_images || sample.pixels.defined()) run(sample);
+  });
 }
 
 }  // namespace qvlm

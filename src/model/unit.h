@@ -32,7 +32,7 @@ std::vector<Unit> list_units(const ModelConfig& config);
 
 // One sample on its way through the units.
 struct StreamedSample {
-  at::Tensor pixels;              // [3, image_size, image_size]
+  at::Tensor pixels;              // [3, image_size, image_size]; undefined: no image
   std::vector<std::int32_t> ids;  // the prompt, image positions expanded
   at::Tensor hidden;  // output of the last unit: [tokens, ...]; after the head the logits
   std::vector<at::Tensor> vision_states;  // inside the tower only

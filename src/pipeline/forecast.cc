@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <functional>
+#include <limits>
 #include <numeric>
 
 #include "base/parallel.h"
@@ -19,43 +20,56 @@ namespace {
 
 constexpr std::int64_t kFloatBytes = 4;
 constexpr double kSecondsOfMeasuring = 0.15;  // of each of the two
+// Threads wait for each other behind a layer, not behind a product.
+constexpr std::int64_t kFlopsBetweenWaits = 500'000'000;
 
-// Calls `step` again and again; returns how often a second.
-double steps_per_second(const std::function<void()>& step) {
+// Calls `step` again and again; returns the seconds of the fastest time, as other programs may have
+// held up the others.
+double fastest_step(const std::function<void()>& step) {
   using Clock = std::chrono::steady_clock;
+  const auto seconds_since = [](Clock::time_point start) {
+    return std::chrono::duration<double>(Clock::now() - start).count();
+  };
   step();  // the first one finds threads and memory
   const auto start = Clock::now();
-  double seconds = 0.0;
-  int steps = 0;
-  for (; seconds < kSecondsOfMeasuring; ++steps) {
+  double fastest = std::numeric_limits<double>::infinity();
+  while (seconds_since(start) < kSecondsOfMeasuring) {
+    const auto begin = Clock::now();
     step();
-    seconds = std::chrono::duration<double>(Clock::now() - start).count();
+    fastest = std::min(fastest, seconds_since(begin));
   }
-  return steps / seconds;
+  return fastest;
 }
 
 // Every thread multiplies for itself, as samples do on their way through a layer.
 double measure_products(std::int64_t tokens, std::int64_t width) {
   const std::int64_t threads = thread_count();
+  const std::int64_t product = 2 * tokens * width * width;
+  const std::int64_t repeats = kFlopsBetweenWaits / product + 1;
   const at::Tensor x = at::ones({tokens, width}), weight = at::ones({width, width});
-  const double rounds = steps_per_second([&] {
+  const double seconds = fastest_step([&] {
     for_each_apart(threads, [&](std::int64_t) {
-      const at::NoGradGuard no_gradients;
-      at::linear(x, weight);
+      const c10::InferenceMode inference;
+      for (std::int64_t i = 0; i < repeats; ++i)
+        at::linear(x, weight);
     });
   });
-  return rounds * static_cast<double>(2 * threads * tokens * width * width);
+  return static_cast<double>(threads * repeats * product) / seconds;
 }
 
+// On one thread: most steps between a weight and its bytes have no more.
 double measure_rounding(const LinearScheme& scheme, std::int64_t out, std::int64_t in) {
-  const c10::InferenceMode inference;
   const at::Tensor weight = at::linspace(-1.0, 1.0, out * in).reshape({out, in});
-  const double rounds = steps_per_second([&] {
-    const QuantizedTensor quantized = quantize_weight(weight, scheme.weight, at::kFloat);
-    encode_stored("", scheme, to_quantized_weight(quantized), DType::kF32);
-    (quantized.dequantize() - weight).square().sum(at::kDouble);
+  double seconds = 0.0;
+  for_each_apart(1, [&](std::int64_t) {
+    const c10::InferenceMode inference;
+    seconds = fastest_step([&] {
+      const QuantizedTensor quantized = quantize_weight(weight, scheme.weight, at::kFloat);
+      encode_stored("", scheme, to_quantized_weight(quantized), DType::kF32);
+      (quantized.dequantize() - weight).square().sum(at::kDouble);
+    });
   });
-  return rounds * static_cast<double>(out * in);
+  return static_cast<double>(out * in) / seconds;
 }
 
 bool is_static(const LinearScheme& scheme) {
@@ -75,8 +89,14 @@ std::int64_t values_of(const std::vector<LinearShape>& linears) {
       [](std::int64_t sum, const LinearShape& one) { return sum + one.out * one.in; });
 }
 
-std::int64_t sum_of_tokens(const Workload& work) {
-  return std::accumulate(work.tokens.begin(), work.tokens.end(), std::int64_t{0});
+// REQUIRES: something is quantized.
+LinearShape largest_quantized(const Workload& work) {
+  LinearShape largest;
+  for (const LinearShape& linear : list_linears(work.config)) {
+    const bool larger = linear.out * linear.in > largest.out * largest.in;
+    if (larger && work.schemes.contains(linear.name)) largest = linear;
+  }
+  return largest;
 }
 
 bool quantizes(const Workload& work, std::string_view prefix) {
@@ -90,9 +110,8 @@ bool rounds_before_decoder(const Workload& work) {
 
 // Samples that a search looks at, as a share of all: half of them may be set aside.
 double searched_share(const Workload& work) {
-  const std::size_t samples = work.tokens.size();
-  if (!work.recipe.search->held_out || samples < 2) return 1.0;
-  return static_cast<double>((samples + 1) / 2) / static_cast<double>(samples);
+  if (!work.recipe.search->held_out || work.samples < 2) return 1.0;
+  return static_cast<double>((work.samples + 1) / 2) / static_cast<double>(work.samples);
 }
 
 // One decoder layer on all samples: products, and attention to the positions before.
@@ -100,12 +119,7 @@ double decoder_flops(const Workload& work) {
   const TextConfig& text = work.config.text;
   const auto weights = static_cast<double>(values_of(linears_of(work.config, "decoder.layers.0.")));
   const auto width = static_cast<double>(text.heads * text.head_dim);
-  double flops = 0.0;
-  for (const std::int64_t count : work.tokens) {
-    const auto tokens = static_cast<double>(count);
-    flops += 2.0 * tokens * weights + 2.0 * tokens * tokens * width;
-  }
-  return flops;
+  return 2.0 * static_cast<double>(work.tokens) * weights + 2.0 * work.square_tokens * width;
 }
 
 // Tower and projector on all images.
@@ -156,7 +170,8 @@ double other_forwards(const Workload& work, const SearchCost& cost) {
   if (plan.strategy == PlanStrategy::kError) forwards += static_cast<double>(layers);
   if (plan.strategy != PlanStrategy::kOracle) return forwards;
   for (std::int64_t first = 0; first < layers; ++first)
-    forwards += cost.of_block(static_cast<int>(std::min<std::int64_t>(plan.max_depth, layers - first)));
+    forwards +=
+        cost.of_block(static_cast<int>(std::min<std::int64_t>(plan.max_depth, layers - first)));
   return forwards;
 }
 
@@ -181,8 +196,7 @@ std::int64_t block_bytes(const Workload& work, std::int64_t depth) {
     bytes += kFloatBytes * linear.out * linear.in;
     const auto found = work.schemes.find(linear.name);
     if (found == work.schemes.end()) continue;
-    const Execution execution =
-        is_static(found->second) ? Execution::kFloat : Execution::kPacked;
+    const Execution execution = is_static(found->second) ? Execution::kFloat : Execution::kPacked;
     bytes += clips * linear_bytes(linear.out, linear.in, found->second, execution, kFloatBytes);
   }
   return depth * bytes;
@@ -192,11 +206,9 @@ std::int64_t block_bytes(const Workload& work, std::int64_t depth) {
 // codes of a decoder layer that wait for their turn in the file.
 std::int64_t writing_bytes(const Workload& work) {
   constexpr std::int64_t kCopies = 5;
-  std::int64_t largest = 0;
-  for (const LinearShape& linear : list_linears(work.config)) {
-    if (work.schemes.contains(linear.name)) largest = std::max(largest, linear.out * linear.in);
-  }
-  return kCopies * kFloatBytes * largest + values_of(linears_of(work.config, "decoder.layers.0."));
+  const LinearShape linear = largest_quantized(work);
+  return kCopies * kFloatBytes * linear.out * linear.in +
+         values_of(linears_of(work.config, "decoder.layers.0."));
 }
 
 // The most of three steps: images in the tower, where the outputs of all layers are kept, the
@@ -204,40 +216,40 @@ std::int64_t writing_bytes(const Workload& work) {
 std::int64_t search_bytes(const Workload& work) {
   const ModelConfig& config = work.config;
   const VisionConfig& vision = config.vision;
-  const std::int64_t states = kFloatBytes * config.text.hidden_size * sum_of_tokens(work);
+  const std::int64_t states = kFloatBytes * config.text.hidden_size * work.tokens;
   const std::int64_t inputs = states * (rounds_before_decoder(work) ? 2 : 1);
   const std::int64_t pixels = kFloatBytes * 3 * vision.image_size * vision.image_size * work.images;
   const std::int64_t tower = kFloatBytes * work.images * (needed_vision_layers(config) + 1) *
                              (vision.patches() + 1) * vision.hidden_size;
   const std::int64_t table =
       (kFloatBytes + work.stored_bytes) * config.text.vocab_size * config.text.hidden_size;
-  const std::int64_t depth =
-      std::min<std::int64_t>(work.recipe.plan.max_depth, config.text.layers);
+  const std::int64_t depth = std::min<std::int64_t>(work.recipe.plan.max_depth, config.text.layers);
   const std::int64_t kept = kept_states(work, search_cost(*work.recipe.search), depth);
   const auto searched =
       static_cast<std::int64_t>(searched_share(work) * static_cast<double>(states));
-  const std::int64_t measuring = 4 * states + block_bytes(work, 1);  // of neighbours, flat copies
+  // A layer's input and output, flat copies of two outputs, and as much again to count the codes.
+  const std::int64_t measuring = 8 * states + block_bytes(work, 1);
   const std::int64_t searching = 2 * states + kept * searched + block_bytes(work, depth);
   const std::int64_t before = states * (rounds_before_decoder(work) ? 1 : 0);
-  return pixels + std::max({before + tower, inputs + table, inputs + std::max(measuring, searching)});
+  return pixels +
+         std::max({before + tower, inputs + table, inputs + std::max(measuring, searching)});
 }
 
 }  // namespace
 
+std::int64_t mean_tokens(const Workload& work) {
+  const std::int64_t samples = std::max<std::int64_t>(work.samples, 1);
+  return std::max<std::int64_t>((work.tokens + samples - 1) / samples, 1);
+}
+
 MachineSpeed measure_speed(const Workload& work) {
   constexpr std::int64_t kMostTokens = 256, kMostWidth = 1024, kMostValues = 1 << 20;
-  const std::int64_t longest =
-      work.tokens.empty() ? kMostTokens : *std::max_element(work.tokens.begin(), work.tokens.end());
   MachineSpeed speed;
-  speed.flops = measure_products(std::clamp<std::int64_t>(longest, 1, kMostTokens),
+  speed.flops = measure_products(std::min(mean_tokens(work), kMostTokens),
                                  std::min(work.config.text.hidden_size, kMostWidth));
-  for (const LinearShape& linear : list_linears(work.config)) {
-    const auto found = work.schemes.find(linear.name);
-    if (found == work.schemes.end()) continue;
-    const std::int64_t rows = std::clamp<std::int64_t>(kMostValues / linear.in, 1, linear.out);
-    speed.rounded = measure_rounding(found->second, rows, linear.in);
-    break;
-  }
+  const LinearShape linear = largest_quantized(work);
+  const std::int64_t rows = std::clamp<std::int64_t>(kMostValues / linear.in, 1, linear.out);
+  speed.rounded = measure_rounding(work.schemes.at(linear.name), rows, linear.in);
   return speed;
 }
 
@@ -247,8 +259,8 @@ PlannedSearch forecast_search(const Workload& work, const MachineSpeed& speed) {
   const SearchCost cost = search_cost(*work.recipe.search);
   const BlockPlan checked = make_plan(plan, unmeasured(layers, plan.max_depth), cost);
   PlannedSearch search;
-  search.samples = static_cast<std::int64_t>(work.tokens.size());
-  search.tokens = sum_of_tokens(work);
+  search.samples = work.samples;
+  search.tokens = work.tokens;
   search.least_forwards = cost_of_fixed(cost, layers, 1);
   search.most_forwards = cost_of_fixed(cost, layers, plan.max_depth);
   search.allowed_forwards = checked.budget;

@@ -6,7 +6,6 @@
 
 #include <map>
 #include <string>
-#include <vector>
 
 #include "io/hf_config.h"
 
@@ -17,15 +16,21 @@ struct Workload {
   const ModelConfig& config;
   const Recipe& recipe;
   const std::map<std::string, LinearScheme>& schemes;  // of the linears that are quantized
-  std::vector<std::int64_t> tokens;                    // of each calibration sample
-  std::int64_t images = 0;                             // of all of them
-  std::int64_t stored_bytes = 2;                       // of a weight's value in the files
+  // The calibration samples: how many, the positions of all of them, the sum of the squares of
+  // each one's positions, and how many have an image.
+  std::int64_t samples = 0, tokens = 0;
+  double square_tokens = 0.0;
+  std::int64_t images = 0;
+  std::int64_t stored_bytes = 2;  // of a weight's value in the files
 };
+
+// Positions of a sample on average, at least 1.
+std::int64_t mean_tokens(const Workload& work);
 
 // What this machine does in a second.
 struct MachineSpeed {
   double flops = 0.0;    // of float32 matrix products, all threads
-  double rounded = 0.0;  // weights rounded and encoded
+  double rounded = 0.0;  // weights rounded and encoded, one thread
 };
 
 // Measures for about 0.3 s, on matrices of the model's shapes that are cut to a usual size.

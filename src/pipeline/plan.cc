@@ -79,39 +79,47 @@ void check_out(const QuantizePlanOptions& options, const fs::path& source, std::
           ": the result takes ", bytes, " bytes, the disk has ", space.available);
 }
 
-// Lengths of the samples as the data has them.
-void take_data(const CalibrationSamples& samples, const Manifest& manifest, Workload& work,
-               QuantizePlan& plan) {
-  const TokenShares shares = samples.shares();
-  plan.data = {static_cast<std::int64_t>(manifest.items.size()),
-               static_cast<std::int64_t>(samples.samples.size()),
-               shares.image,
-               shares.text,
-               shares.answer,
-               manifest.sha256};
-  work.tokens.clear();
-  work.images = 0;
-  for (const StreamedSample& sample : samples.samples) {
-    work.tokens.push_back(static_cast<std::int64_t>(sample.ids.size()));
-    work.images += sample.pixels.defined() ? 1 : 0;
-  }
+void add_sample(Workload& work, std::int64_t tokens, bool image) {
+  ++work.samples;
+  work.tokens += tokens;
+  work.square_tokens += static_cast<double>(tokens) * static_cast<double>(tokens);
+  work.images += image ? 1 : 0;
 }
 
-std::int64_t mean_tokens(const std::vector<std::int64_t>& tokens) {
-  std::int64_t sum = 0;
-  for (const std::int64_t count : tokens)
-    sum += count;
-  const auto samples = std::max<std::int64_t>(std::ssize(tokens), 1);
-  return std::max<std::int64_t>((sum + samples - 1) / samples, 1);
+// Samples as the data has them.
+PlannedData take_data(const Checkpoint& checkpoint, const fs::path& data, Workload& work) {
+  const CalibrationOptions& options = work.recipe.calibration;
+  const Manifest manifest = Manifest::load(data);
+  const CalibrationSamples samples =
+      load_samples(checkpoint.folder(), manifest.sample(options.samples, options.seed));
+  for (const StreamedSample& sample : samples.samples)
+    add_sample(work, std::ssize(sample.ids), sample.pixels.defined());
+  const TokenShares shares = samples.shares();
+  return {std::ssize(manifest.items),
+          work.samples,
+          shares.image,
+          shares.text,
+          shares.answer,
+          manifest.sha256};
+}
+
+// Samples as they usually are.
+void guess_data(Workload& work) {
+  const ModelConfig& config = work.config;
+  const std::int64_t tokens =
+      std::min(config.image_tokens() + kTextTokens, config.text.max_positions);
+  const double squared = static_cast<double>(tokens) * static_cast<double>(tokens);
+  work.samples = work.images = work.recipe.calibration.samples;
+  work.tokens = work.samples * tokens;
+  work.square_tokens = static_cast<double>(work.samples) * squared;
 }
 
 PlannedMemory plan_memory_of(const Workload& work) {
-  const std::int64_t prompt = mean_tokens(work.tokens);
+  const std::int64_t prompt = mean_tokens(work);
   const std::int64_t positions = std::min(prompt + kNewTokens, work.config.text.max_positions);
   const MemoryPlan running = plan_memory(work.config, work.schemes, Execution::kPacked,
                                          {work.stored_bytes, prompt, positions});
-  return {forecast_memory(work), positions, running.weights, running.kv_cache,
-          running.activations};
+  return {forecast_memory(work), positions, running.weights, running.kv_cache, running.activations};
 }
 
 void plan_time(const Workload& work, QuantizePlan& plan) {
@@ -130,9 +138,10 @@ std::vector<std::string> make_notes(const Workload& work, const QuantizePlan& pl
   std::vector<std::string> notes;
   const Recipe& recipe = work.recipe;
   if (recipe.needs_data() && !plan.data) {
-    notes.push_back(join("the recipe looks at calibration data, which quantize will want; without "
-                         "it here every sample is taken to have ",
-                         mean_tokens(work.tokens), " positions, one image's among them"));
+    notes.push_back(
+        join("the recipe looks at calibration data, which quantize will want; without "
+             "it here every sample is taken to have ",
+             mean_tokens(work), " positions, one image's among them"));
   }
   if (!recipe.needs_data() && plan.data) notes.emplace_back("the recipe looks at no data");
   if (recipe.needs_data() && plan.data && plan.data->samples < recipe.calibration.samples) {
@@ -140,12 +149,29 @@ std::vector<std::string> make_notes(const Workload& work, const QuantizePlan& pl
                          " samples, the data has ", plan.data->items));
   }
   if (plan.search && !plan.search->planned_forwards) {
-    notes.emplace_back("which decoder layers are joined to blocks depends on measurements of the "
-                       "search itself");
+    notes.emplace_back(
+        "which decoder layers are joined to blocks depends on measurements of the "
+        "search itself");
   }
   if (recipe.vision_encoder)
     notes.emplace_back("the optimization of the vision encoder is in neither memory nor time");
   return notes;
+}
+
+// What happens to the tensors, and the schemes that do it.
+std::map<std::string, LinearScheme> plan_tensors(const Checkpoint& checkpoint,
+                                                 const std::vector<LinearShape>& linears,
+                                                 const Recipe& recipe,
+                                                 QuantizePlan& plan) {
+  const std::vector<MatchedLinear> matched = match_recipe(recipe, linears);
+  std::map<std::string, LinearScheme> schemes;
+  plan.source_bytes = plan.result_bytes = tensor_bytes(checkpoint);
+  for (std::size_t i = 0; i < linears.size(); ++i) {
+    if (matched[i].scheme) schemes[linears[i].name] = *matched[i].scheme;
+    plan.linears.push_back(plan_linear(checkpoint, linears[i], matched[i]));
+    plan.result_bytes += plan.linears.back().result_bytes - plan.linears.back().source_bytes;
+  }
+  return schemes;
 }
 
 }  // namespace
@@ -157,31 +183,19 @@ QuantizePlan plan_quantize(const fs::path& model,
   const ModelConfig config = load_model_config(checkpoint);
   const std::vector<LinearShape> linears = list_linears(config);
   check_source(checkpoint, linears);
-  const std::vector<MatchedLinear> matched = match_recipe(recipe, linears);
-  std::map<std::string, LinearScheme> schemes;
   QuantizePlan plan;
-  plan.source_bytes = plan.result_bytes = tensor_bytes(checkpoint);
-  for (std::size_t i = 0; i < linears.size(); ++i) {
-    if (matched[i].scheme) schemes[linears[i].name] = *matched[i].scheme;
-    plan.linears.push_back(plan_linear(checkpoint, linears[i], matched[i]));
-    plan.result_bytes += plan.linears.back().result_bytes - plan.linears.back().source_bytes;
-  }
+  const auto schemes = plan_tensors(checkpoint, linears, recipe, plan);
   check_scales(recipe, schemes);
   check_out(options, checkpoint.folder(), plan.result_bytes);
 
-  const std::int64_t tokens = std::min(config.image_tokens() + kTextTokens,
-                                       config.text.max_positions);
-  Workload work{config, recipe, schemes, {}, recipe.calibration.samples};
-  work.tokens.assign(static_cast<std::size_t>(recipe.calibration.samples), tokens);
+  Workload work{config, recipe, schemes};
   const std::optional<TensorView> table = checkpoint.find_tensor("decoder.embed_tokens.weight");
   if (table && dtype_size(table->dtype) != 2) work.stored_bytes = 4;
-  if (!options.data.empty()) {
-    const Manifest manifest = Manifest::load(options.data);
-    take_data(load_samples(model, manifest.sample(recipe.calibration.samples,
-                                                  recipe.calibration.seed)),
-              manifest, work, plan);
-  } else if (recipe.needs_data()) {
-    PromptEncoder::load(checkpoint);  // what samples need of the model is there
+  if (options.data.empty()) {
+    if (recipe.needs_data()) PromptEncoder::load(checkpoint);  // what samples need of the model
+    guess_data(work);
+  } else {
+    plan.data = take_data(checkpoint, options.data, work);
   }
   plan_time(work, plan);
   plan.memory = plan_memory_of(work);

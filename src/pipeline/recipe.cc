@@ -25,11 +25,18 @@ void check_scheme(const Recipe& recipe, const LinearScheme& scheme) {
   if (scheme.activation) check_activation_scheme(*scheme.activation, where);
 }
 
-void check_fit(const Recipe& recipe, const LinearShape& linear, const Scheme& weight) {
+void check_fit(const Recipe& recipe, const LinearShape& linear, const LinearScheme& scheme) {
+  const Scheme& weight = scheme.weight;
   const bool fits = weight.granularity != Granularity::kGroup || linear.in % weight.group_size == 0;
   require(fits, ErrorKind::kInvalidArgument, "recipe '", recipe.name, "': group_size ",
           weight.group_size, " does not divide the ", linear.in, " inputs of ", linear.name,
           "; choose a smaller group_size or keep this linear in float by an override");
+  // Static scales come out of the search, which walks the decoder.
+  const bool measured = !scheme.activation || scheme.activation->dynamic ||
+                        (recipe.search && linear.name.starts_with("decoder."));
+  require(measured, ErrorKind::kInvalidArgument, "recipe '", recipe.name,
+          "': the static activation scales of ", linear.name,
+          " are not measured: only a 'search' does that, in the decoder; use granularity token");
 }
 
 }  // namespace
@@ -56,7 +63,7 @@ std::vector<MatchedLinear> match_recipe(const Recipe& recipe,
   require(quantizes, ErrorKind::kInvalidArgument, "recipe '", recipe.name,
           "' quantizes no linear of this model");
   for (std::size_t i = 0; i < linears.size(); ++i) {
-    if (matched[i].scheme) check_fit(recipe, linears[i], matched[i].scheme->weight);
+    if (matched[i].scheme) check_fit(recipe, linears[i], *matched[i].scheme);
   }
   return matched;
 }

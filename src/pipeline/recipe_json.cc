@@ -60,6 +60,7 @@ Json vision_options_json(const VisionEncoderOptions& vision) {
   json.set("rate", vision.rate);
   json.set("entropy_weight", vision.entropy_weight);
   json.set("error_weight", vision.error_weight);
+  json.set("tower_weight", vision.tower_weight);
   json.set("output_weight", vision.output_weight);
   json.set("answer_weight", vision.answer_weight);
   json.set("norm_gains", vision.norm_gains);

@@ -28,8 +28,9 @@ PlanOptions read_plan(const YamlReader& yaml, const YAML::Node& node) {
   PlanOptions options;
   const auto name = yaml.optional<std::string>(node, "strategy", "entropy");
   const std::optional<PlanStrategy> strategy = find_strategy(name);
-  require(strategy.has_value(), ErrorKind::kInvalidArgument, yaml.where(node["strategy"]),
-          "unknown strategy '", name, "'; known are ", kStrategyNames);
+  if (!strategy)
+    fail(ErrorKind::kInvalidArgument, yaml.where(node["strategy"]), "unknown strategy '", name,
+         "'; known are ", kStrategyNames);
   options.strategy = *strategy;
   options.max_depth = yaml.number(node, "max_depth", options.max_depth, 1, 8);
   options.h0 = read_optional(yaml, node, "h0");
@@ -74,7 +75,7 @@ SearchOptions read_search(const YamlReader& yaml, const YAML::Node& node) {
 
 VisionEncoderOptions read_vision_encoder(const YamlReader& yaml, const YAML::Node& node) {
   yaml.check_keys(node, "'vision_encoder'",
-                  {"epochs", "batch", "rate", "entropy_weight", "error_weight", "output_weight",
+                  {"epochs", "batch", "rate", "entropy_weight", "error_weight", "tower_weight", "output_weight",
                    "answer_weight", "norm_gains", "seed"});
   VisionEncoderOptions options;
   options.epochs = yaml.number(node, "epochs", options.epochs, 1, 100000);
@@ -85,6 +86,7 @@ VisionEncoderOptions read_vision_encoder(const YamlReader& yaml, const YAML::Nod
   };
   options.entropy_weight = weight("entropy_weight", options.entropy_weight);
   options.error_weight = weight("error_weight", options.error_weight);
+  options.tower_weight = weight("tower_weight", options.tower_weight);
   options.output_weight = weight("output_weight", options.output_weight);
   options.answer_weight = weight("answer_weight", options.answer_weight);
   options.norm_gains = yaml.optional<bool>(node, "norm_gains", options.norm_gains);

@@ -1,9 +1,11 @@
 #include "search/float_decoder.h"
 
+#include <memory>
 #include <string>
 #include <utility>
 
 #include "base/error.h"
+#include "search/differentiate.h"
 #include "search/wide_weights.h"
 
 namespace qvlm {
@@ -12,24 +14,6 @@ QuantizedWeight WideWeights::load_codes(const std::string& linear,
                                         std::int64_t /*out*/,
                                         std::int64_t /*in*/) const {
   fail(ErrorKind::kInternal, linear, ": asked for codes of a float model");
-}
-
-Differential differentiate(const at::Tensor& x,
-                           const std::function<at::Tensor(const at::Tensor&)>& fn) {
-  const c10::AutoGradMode gradients(true);
-  const at::Tensor leaf = x.detach().set_requires_grad(true);
-  const at::Tensor value = fn(leaf);
-  value.backward();
-  return {value.item<double>(), leaf.grad()};
-}
-
-at::Tensor pull_back(const at::Tensor& x,
-                     const at::Tensor& gradient,
-                     const std::function<at::Tensor(const at::Tensor&)>& fn) {
-  const c10::AutoGradMode gradients(true);
-  const at::Tensor leaf = x.detach().set_requires_grad(true);
-  fn(leaf).backward(gradient);
-  return leaf.grad();
 }
 
 FloatDecoder::FloatDecoder(const Weights& root, const ModelConfig& config)

@@ -5,7 +5,6 @@
 #pragma once
 
 #include <functional>
-#include <memory>
 #include <vector>
 
 #include "io/hf_config.h"
@@ -14,20 +13,6 @@
 #include "search/states.h"
 
 namespace qvlm {
-
-// A function's value at x and, of the same shape as x, its gradient there.
-struct Differential {
-  double value = 0.0;
-  at::Tensor gradient;
-};
-// fn: x -> a number of one element.
-Differential differentiate(const at::Tensor& x,
-                           const std::function<at::Tensor(const at::Tensor&)>& fn);
-
-// The gradient at x of sum(fn(x) * gradient), for fn: x -> the shape of `gradient`.
-at::Tensor pull_back(const at::Tensor& x,
-                     const at::Tensor& gradient,
-                     const std::function<at::Tensor(const at::Tensor&)>& fn);
 
 // Safe for use by one thread at a time; samples are shared out over the threads inside.
 class FloatDecoder {

@@ -68,6 +68,21 @@ ProcessResult run_qvlm(const std::vector<std::string>& arguments,
   return {exit_code(status), read_text_file(out), read_text_file(err)};
 }
 
+ProcessResult kill_qvlm(const std::vector<std::string>& arguments, double seconds) {
+  using Clock = std::chrono::steady_clock;
+  const TemporaryFolder folder;
+  const std::string out = folder.path() / "out", err = folder.path() / "err";
+  const auto end = Clock::now() + std::chrono::duration_cast<Clock::duration>(
+                                      std::chrono::duration<double>(seconds));
+  const pid_t child = start(arguments, {}, out, err);
+  int status = 0;
+  while (::waitpid(child, &status, WNOHANG) != child) {
+    if (Clock::now() >= end) ::kill(child, SIGKILL);
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  return {exit_code(status), "", ""};
+}
+
 InterruptedProcess interrupt_qvlm(const std::vector<std::string>& arguments,
                                   const std::function<bool(const std::string&)>& running) {
   using Clock = std::chrono::steady_clock;

@@ -17,6 +17,9 @@ struct ProcessResult {
 ProcessResult run_qvlm(const std::vector<std::string>& arguments,
                        const std::map<std::string, std::string>& environment = {});
 
+// The same, but killed (SIGKILL) after so many seconds unless it ended before.
+ProcessResult kill_qvlm(const std::vector<std::string>& arguments, double seconds);
+
 struct InterruptedProcess {
   int exit_code = -1;
   std::string err;

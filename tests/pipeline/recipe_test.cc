@@ -49,8 +49,10 @@ TEST(RecipeTest, EveryShippedRecipeLoadsAndFits) {
     EXPECT_EQ(recipe.name, entry.path().stem().string());
     const auto schemes = apply_recipe(recipe, some_linears());
     const bool whole = recipe.name.ends_with("-all");
-    EXPECT_EQ(schemes.size(), whole ? some_linears().size() : 14u)
-        << "all linears, or the decoder's, in " << recipe.name;
+    const std::size_t tower = recipe.vision_encoder ? 6 : 0;
+    EXPECT_EQ(schemes.size(), whole ? some_linears().size() : 14u + tower)
+        << "all linears, or the decoder's and a searched tower's, in " << recipe.name;
+    EXPECT_EQ(recipe.search.has_value(), recipe.name.starts_with("qvlm-")) << recipe.name;
     ++recipes;
   }
   EXPECT_GE(recipes, 6);
@@ -89,6 +91,29 @@ TEST(RecipeTest, MistakesAreNamed) {
   EXPECT_THAT(message_of("default: {weight: {bits: 4}}\n"), HasSubstr("'name' is missing"));
 }
 
+TEST(RecipeTest, MistakesOfASearchAreNamed) {
+  const std::string scheme = "name: r\ndefault: {weight: {bits: 4}, activation: {bits: 4}}\n";
+  EXPECT_THAT(message_of(scheme + "search: {activation_clip: [1, 1.5]}\n"),
+              AllOf(HasSubstr("r.yaml:3"), HasSubstr("activation_clip"), HasSubstr("1.5")));
+  EXPECT_THAT(message_of(scheme + "search: {per_linear: true}\n"),
+              AllOf(HasSubstr("r.yaml:3"), HasSubstr("descent")));
+  EXPECT_THAT(message_of(scheme + "search: {}\nplan: {strategy: guess}\n"),
+              AllOf(HasSubstr("r.yaml:4"), HasSubstr("'guess'"), HasSubstr("entropy")));
+  EXPECT_THAT(message_of(scheme + "search: {}\nplan: {h0: 1, budget: 20}\n"),
+              AllOf(HasSubstr("r.yaml:4"), HasSubstr("one of h0, budget")));
+  EXPECT_THAT(message_of(scheme + "search: {}\nplan: {max_depth: 0}\n"), HasSubstr("max_depth"));
+  EXPECT_THAT(message_of(scheme + "calibration: {samples: 8}\n"), HasSubstr("'search'"));
+  EXPECT_THAT(message_of(scheme + "search: {speed: 3}\n"), HasSubstr("'speed'"));
+}
+
+TEST(RecipeTest, ActivationsPerChannelAreStatic) {
+  const TemporaryFolder folder;
+  const fs::path file = folder.path() / "r.yaml";
+  std::ofstream(file) << "name: r\ndefault:\n  weight: {bits: 4}\n  activation: {bits: 4, "
+                         "granularity: channel}\n";
+  EXPECT_FALSE(Recipe::load(file).standard->activation->dynamic);
+}
+
 TEST(RecipeTest, KeysAreGivenOnce) {
   EXPECT_THAT(message_of("name: r\ndefault:\n  weight: {bits: 4, bits: 8}\n"),
               HasSubstr("'bits' is given twice"));
@@ -118,7 +143,10 @@ TEST(RecipeTest, GroupsMustDivide) {
 
 TEST(SchemeTest, ShortNames) {
   const Scheme grouped{.bits = 4, .granularity = Granularity::kGroup, .group_size = 128};
-  EXPECT_EQ(describe({grouped, Scheme{.bits = 8}}), "w4 g128 a8");
+  const Scheme token{.bits = 8, .granularity = Granularity::kToken, .dynamic = true};
+  EXPECT_EQ(describe({grouped, token}), "w4 g128 a8");
+  EXPECT_EQ(describe({grouped, Scheme{.bits = 8, .granularity = Granularity::kTensor}}),
+            "w4 g128 a8 static per tensor");
   EXPECT_EQ(describe({{.bits = 8, .symmetric = false}, {}}), "w8 asym");
 }
 

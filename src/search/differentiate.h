@@ -1,0 +1,25 @@
+// Gradients of one function at one tensor, whatever the mode of the calling thread is. Several
+// threads may ask at once, each for a function of its own.
+#pragma once
+
+#include <functional>
+
+#include "tensor/tensor.h"
+
+namespace qvlm {
+
+// A function's value at x and, of the same shape as x, its gradient there.
+struct Differential {
+  double value = 0.0;
+  at::Tensor gradient;
+};
+// fn: x -> a number of one element.
+Differential differentiate(const at::Tensor& x,
+                           const std::function<at::Tensor(const at::Tensor&)>& fn);
+
+// The gradient at x of sum(fn(x) * gradient), for fn: x -> the shape of `gradient`.
+at::Tensor pull_back(const at::Tensor& x,
+                     const at::Tensor& gradient,
+                     const std::function<at::Tensor(const at::Tensor&)>& fn);
+
+}  // namespace qvlm

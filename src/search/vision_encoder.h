@@ -1,0 +1,31 @@
+// Visual-encoder optimization (Q-VLM, section 3.3): moves the clip ratios of the vision tower's
+// quantizers, and by recipe the gains of its norms, by gradient on calibration data. The loss is
+// search/vision_encoder_loss.h; choices beyond the paper: docs/method.md.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "search/vision_encoder_loss.h"
+
+namespace qvlm {
+
+struct VisionEncoderOutcome {
+  LinearSchemes schemes;                         // of the tower's quantized linears, with new clips
+  std::map<std::string, at::Tensor> norm_gains;  // new ones, by whole names, if they were learned
+  // Means over the samples of an epoch, each batch before the step that it leads to.
+  std::vector<LossTerms> epochs;
+};
+
+// How often on_step will be called.
+std::int64_t count_steps(const VisionEncoderStudy& study);
+
+// Runs the epochs that the options ask for; the same numbers on any number of threads. What on_step
+// throws goes through. Throws kInvalidArgument where nothing can be learned or no sample has an
+// image, kUnsupported for static activations in tower or projector, kCorrupt where the loss is not
+// finite. Not for callers in inference mode: gradients need tensors that were made outside it.
+VisionEncoderOutcome optimize_vision_encoder(const VisionEncoderStudy& study);
+
+}  // namespace qvlm

@@ -1,0 +1,189 @@
+// quantize() with a search: what is written is what was searched, the same inputs give the same
+// bytes, and the invariants of joint search hold on a real decoder.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <qvlm/error.h>
+#include <qvlm/quantize.h>
+
+#include <fstream>
+
+#include "base/json.h"
+#include "base/mapped_file.h"
+#include "base/parallel.h"
+#include "base/process_memory.h"
+#include "io/quantized_checkpoint.h"
+#include "pipeline/search_json.h"
+#include "support/temporary_folder.h"
+#include "support/tiny_model.h"
+
+namespace qvlm {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::HasSubstr;
+
+Recipe make_recipe(Granularity activation, PlanStrategy strategy, int max_depth) {
+  Recipe recipe{.name = "search"};
+  recipe.standard = LinearScheme{
+      {.bits = 3},
+      Scheme{.bits = 3, .granularity = activation, .dynamic = activation == Granularity::kToken},
+      {}};
+  recipe.overrides = {{"vision_tower\\..*|projector\\..*|lm_head", std::nullopt}};
+  recipe.calibration.samples = 8;
+  recipe.plan.strategy = strategy;
+  recipe.plan.max_depth = max_depth;
+  recipe.search = SearchOptions{.activation_clip = {1.0, 0.8, 0.6}, .weight_clip = {1.0, 0.7}};
+  return recipe;
+}
+
+class SearchTest : public testing::TestWithParam<Granularity> {
+ protected:
+  SearchTest() {
+    make_tiny_model(path("model"), "sharded_head_dim");
+    const fs::path images = fs::path(QVLM_TESTS_DIR) / "data/llava/images";
+    std::string lines;
+    for (int i = 0; i < 12; ++i) {
+      const std::string image = i % 2 == 0 ? "a.png" : "b.png";
+      lines += R"({"image": ")" + (images / image).string() + R"(", "question": "what is )" +
+               std::to_string(i * i) + R"(?", "answer": "red"})" + "\n";
+    }
+    write_file(path("data.jsonl"), lines);
+  }
+
+  fs::path path(const std::string& name) const { return folder_.path() / name; }
+  QuantizeReport run(const std::string& out, const Recipe& recipe) const {
+    return quantize(path("model"), path(out), recipe, {.data = path("data.jsonl")});
+  }
+  void expect_same_bytes(const std::string& a, const std::string& b) const {
+    for (const auto& entry : fs::directory_iterator(path(a))) {
+      const std::string name = entry.path().filename().string();
+      EXPECT_TRUE(read_text_file(entry.path()) == read_text_file(path(b) / name)) << name;
+    }
+  }
+
+  TemporaryFolder folder_;
+};
+
+TEST_P(SearchTest, JointIsNeverWorseThanGreedyAndClipsReachTheCheckpoint) {
+  const Recipe recipe = make_recipe(GetParam(), PlanStrategy::kFixed, 2);
+  const QuantizeReport report = run("out", recipe);
+  ASSERT_TRUE(report.search.has_value());
+  std::int64_t forwards = 0;
+  for (const BlockReport& block : report.search->blocks) {
+    EXPECT_LE(block.error, block.greedy_error);
+    EXPECT_LE(block.greedy_error, block.start_error);  // clipped or not is among the candidates
+    EXPECT_EQ(block.kept, block.held_out_error <= block.held_out_start);
+    forwards += block.forwards;
+  }
+  EXPECT_EQ(report.search->forwards, forwards);
+  EXPECT_EQ(static_cast<double>(forwards), report.search->planned_forwards);
+  const auto quantization = QuantizationConfig::load(Checkpoint::open(path("out")));
+  std::int64_t clipped = 0;
+  for (const auto& [name, scheme] : quantization->linears()) {
+    if (!name.starts_with("decoder.")) continue;
+    clipped += scheme.weight.clip_ratio < 1.0 || scheme.activation->clip_ratio < 1.0 ? 1 : 0;
+    EXPECT_EQ(scheme.input_scale.empty(), scheme.activation->dynamic);
+  }
+  EXPECT_GT(clipped, 0);  // at 3 bits clipping helps
+}
+
+TEST_P(SearchTest, TheCheckpointAloneTellsTheSearch) {
+  const Recipe recipe = make_recipe(GetParam(), PlanStrategy::kEntropy, 2);
+  const QuantizeReport report = run("out", recipe);
+  const Json document = Json::load(path("out") / "qvlm.json");
+  const SearchReport stored = search_from_json(document.get("search"));
+  EXPECT_EQ(search_to_json(stored).dump(), search_to_json(*report.search).dump());
+  EXPECT_EQ(stored.samples, 8);
+  EXPECT_EQ(stored.entropy.size() + 1, stored.blocks.back().first + stored.blocks.back().depth);
+  EXPECT_EQ(document.get("recipe_text").get("calibration").get_string("seed"), "0");
+}
+
+// Depth 1 is the layer-wise search, bit for bit, by whatever plan it comes about.
+TEST_P(SearchTest, DepthOneIsTheLayerWiseSearch) {
+  run("none", make_recipe(GetParam(), PlanStrategy::kNone, 2));
+  run("fixed", make_recipe(GetParam(), PlanStrategy::kFixed, 1));
+  const auto weights = [&](const std::string& out) {
+    std::string bytes;
+    for (const auto& entry : fs::directory_iterator(path(out))) {
+      if (entry.path().extension() == ".safetensors") bytes += read_text_file(entry.path());
+    }
+    return bytes;
+  };
+  EXPECT_TRUE(weights("none") == weights("fixed"));
+  const auto linears = [&](const std::string& out) {
+    return Json::load(path(out) / "qvlm.json").get("linears").dump();
+  };
+  EXPECT_EQ(linears("none"), linears("fixed"));
+}
+
+TEST_P(SearchTest, SameInputsSameBytesForAnyNumberOfThreads) {
+  const Recipe recipe = make_recipe(GetParam(), PlanStrategy::kEntropy, 3);
+  const int threads = thread_count();
+  run("a", recipe);
+  set_thread_count(1);
+  run("b", recipe);
+  set_thread_count(threads);
+  expect_same_bytes("a", "b");
+  Recipe other = recipe;
+  other.calibration.seed = 1;
+  run("c", other);
+  EXPECT_NE(read_text_file(path("a") / "qvlm.json"), read_text_file(path("c") / "qvlm.json"));
+}
+
+TEST_P(SearchTest, EveryStrategyAndMethodRuns) {
+  for (const PlanStrategy strategy : {PlanStrategy::kNone, PlanStrategy::kFixed,
+                                      PlanStrategy::kRandom, PlanStrategy::kError,
+                                      PlanStrategy::kEntropy, PlanStrategy::kOracle}) {
+    Recipe recipe = make_recipe(GetParam(), strategy, 2);
+    recipe.search->method = SearchMethod::kDescent;
+    recipe.search->per_linear = strategy == PlanStrategy::kNone;
+    if (strategy == PlanStrategy::kOracle) recipe.search->method = SearchMethod::kBeam;
+    const QuantizeReport report = quantize(path("model"), path("out"), recipe,
+                                           {.overwrite = true, .data = path("data.jsonl")});
+    for (const BlockReport& block : report.search->blocks)
+      EXPECT_LE(block.error, block.greedy_error);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Activations,
+                         SearchTest,
+                         testing::Values(Granularity::kToken,
+                                         Granularity::kTensor,
+                                         Granularity::kChannel));
+
+class SearchFailureTest : public SearchTest {};
+
+TEST_F(SearchFailureTest, NeedsData) {
+  const Recipe recipe = make_recipe(Granularity::kToken, PlanStrategy::kNone, 1);
+  try {
+    quantize(path("model"), path("out"), recipe);
+    FAIL() << "no error";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::kInvalidArgument);
+    EXPECT_THAT(error.what(), HasSubstr("--data"));
+  }
+  EXPECT_FALSE(fs::exists(path("out.search.json")));
+}
+
+TEST_F(SearchFailureTest, StaticActivationsNeedASearch) {
+  Recipe recipe = make_recipe(Granularity::kTensor, PlanStrategy::kNone, 1);
+  recipe.search.reset();
+  EXPECT_THROW(quantize(path("model"), path("out"), recipe), Error);
+  EXPECT_FALSE(fs::exists(path("out")));
+}
+
+// What is no longer wanted is found before hours are spent.
+TEST_F(SearchFailureTest, AFolderInTheWayIsFoundFirst) {
+  write_file(path("out") / "precious.txt", "data");
+  int forwards = 0;
+  EXPECT_THROW(quantize(path("model"), path("out"),
+                        make_recipe(Granularity::kToken, PlanStrategy::kNone, 1),
+                        {.data = path("data.jsonl")}, [&](const Progress&) { ++forwards; }),
+               Error);
+  EXPECT_EQ(forwards, 0);
+  EXPECT_FALSE(fs::exists(path("out.search.json")));
+}
+
+}  // namespace
+}  // namespace qvlm
