@@ -36,7 +36,13 @@ struct BlockReport {
   std::int64_t forwards = 0;  // layer-forwards of the search
 };
 
-// What calibration, plan and search found.
+// Means over an epoch of the vision encoder's optimization; see VisionEncoderOptions.
+struct VisionEpoch {
+  double entropy = 0.0, tower = 0.0, output = 0.0, answer = 0.0;  // the terms, not weighted
+  double total = 0.0;                                             // the loss
+};
+
+// What calibration, plan and search found. Recipes without `search` have no plan and no blocks.
 struct SearchReport {
   std::int64_t samples = 0;
   std::int64_t image_tokens = 0, text_tokens = 0, answer_tokens = 0;
@@ -47,6 +53,7 @@ struct SearchReport {
   double planned_forwards = 0;
   std::vector<double> entropy;     // D(k, k+1) of neighbouring decoder layers; may be empty
   std::vector<BlockReport> blocks;
+  std::vector<VisionEpoch> vision;  // empty unless the recipe has `vision_encoder`
   std::map<std::string, std::int64_t> wins;  // how many layers chose what
   std::int64_t forwards = 0;       // layer-forwards of all searches, of resumed runs too
   // Of this run: in searches, what their layer-forwards take at the median speed of the float

@@ -136,6 +136,7 @@ QuantizedCheckpointWriter::QuantizedCheckpointWriter(const Checkpoint& source,
     : source_(source),
       linears_(checked(source, out, std::move(linears))),
       extra_(extra),
+      replaced_(std::move(options.replaced)),
       folder_(out, options.overwrite) {
   plan_tensors(options.shard_bytes);
   advance();
@@ -162,7 +163,7 @@ void QuantizedCheckpointWriter::plan_tensors(std::int64_t shard_bytes) {
         ours.ends_with(kWeight) ? ours.substr(0, ours.size() - kWeight.size()) : "";
     const auto scheme = linears_.find(linear);
     if (scheme == linears_.end()) {
-      add({tensor.name, tensor.dtype, tensor.shape}, tensor.bytes);
+      add({tensor.name, tensor.dtype, tensor.shape}, copied_bytes(tensor, ours));
       continue;
     }
     const std::string module = source_.names().module_to_file(linear);
@@ -171,6 +172,15 @@ void QuantizedCheckpointWriter::plan_tensors(std::int64_t shard_bytes) {
     for (const TensorInfo& info : stored.tensors)
       add(info, std::nullopt);
   }
+}
+
+std::span<const std::byte> QuantizedCheckpointWriter::copied_bytes(const TensorView& tensor,
+                                                                   const std::string& ours) const {
+  const auto found = replaced_.find(ours);
+  if (found == replaced_.end()) return tensor.bytes;
+  require(found->second.size() == tensor.bytes.size(), ErrorKind::kInternal, tensor.describe(),
+          ": replaced by ", found->second.size(), " bytes");
+  return found->second;
 }
 
 void QuantizedCheckpointWriter::write(std::string_view linear, const QuantizedWeight& weight) {

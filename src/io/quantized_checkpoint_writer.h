@@ -24,6 +24,8 @@ class QuantizedCheckpointWriter {
   struct Options {
     bool overwrite = false;                    // replace a model folder
     std::int64_t shard_bytes = 4'000'000'000;  // a weight file closes before it would exceed this
+    // Bytes that take the place of a copied tensor's, by our names; of its type and shape.
+    std::map<std::string, std::vector<std::byte>> replaced;
   };
 
   // source: a float checkpoint; its names and dtypes are kept, and scales take the dtype of the
@@ -60,6 +62,7 @@ class QuantizedCheckpointWriter {
   };
 
   void plan_tensors(std::int64_t shard_bytes);
+  std::span<const std::byte> copied_bytes(const TensorView& tensor, const std::string& ours) const;
   void advance();
   void write_next(std::span<const std::byte> bytes);
   void open_shard(std::size_t shard);
@@ -71,6 +74,7 @@ class QuantizedCheckpointWriter {
   Checkpoint source_;
   LinearSchemes linears_;
   Json extra_;
+  std::map<std::string, std::vector<std::byte>> replaced_;
   StagedFolder folder_;  // before shard_, which closes its file first
   std::vector<Entry> plan_;
   std::size_t next_ = 0;                                   // first entry not yet written

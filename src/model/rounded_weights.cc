@@ -5,11 +5,18 @@
 
 namespace qvlm {
 
-RoundedWeights::RoundedWeights(const Checkpoint& checkpoint, LinearSchemes schemes)
-    : floats_(std::make_shared<CheckpointWeights>(checkpoint)), schemes_(std::move(schemes)) {}
+RoundedWeights::RoundedWeights(const Checkpoint& checkpoint,
+                               LinearSchemes schemes,
+                               ReplacedTensors replaced)
+    : floats_(std::make_shared<CheckpointWeights>(checkpoint)),
+      schemes_(std::move(schemes)),
+      replaced_(std::move(replaced)) {}
 
 at::Tensor RoundedWeights::load(const std::string& name, c10::IntArrayRef shape) const {
-  return floats_->load(name, shape);
+  const at::Tensor own = floats_->load(name, shape);
+  const auto found = replaced_.find(name);
+  // In the type that the file will have.
+  return found == replaced_.end() ? own : found->second.to(own.scalar_type()).reshape(shape);
 }
 
 std::optional<LinearScheme> RoundedWeights::find_scheme(const std::string& linear) const {

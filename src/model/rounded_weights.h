@@ -7,10 +7,13 @@
 
 namespace qvlm {
 
+// Tensors that take the place of a checkpoint's own, by our names; of the same shape.
+using ReplacedTensors = std::map<std::string, at::Tensor>;
+
 class RoundedWeights : public WeightSource {
  public:
   // schemes: of the linears that are rounded.
-  RoundedWeights(const Checkpoint& checkpoint, LinearSchemes schemes);
+  RoundedWeights(const Checkpoint& checkpoint, LinearSchemes schemes, ReplacedTensors replaced = {});
 
   at::Tensor load(const std::string& name, c10::IntArrayRef shape) const override;
   std::optional<LinearScheme> find_scheme(const std::string& linear) const override;
@@ -21,6 +24,7 @@ class RoundedWeights : public WeightSource {
  private:
   std::shared_ptr<const WeightSource> floats_;
   LinearSchemes schemes_;
+  ReplacedTensors replaced_;
 };
 
 }  // namespace qvlm

@@ -125,7 +125,7 @@ Analysis analyze(const std::filesystem::path& model,
                              if (progress) progress({done, std::max(done, total), what});
                            }};
   result.vision = analyze_vision(root, config, samples.samples, recipe.plan.tau);
-  const DecoderInputs inputs = run_to_decoder(checkpoint, config, schemes, samples.samples);
+  const DecoderInputs inputs = run_to_decoder(checkpoint, config, schemes, {}, samples.samples);
   const LayerDependencies measured = measure_dependencies(study, inputs.exact, true);
   result.decoder = describe_decoder(study, measured);
   std::vector<JointGain> gains;

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "model/rounded_weights.h"
-
 namespace qvlm {
 namespace {
 
@@ -25,6 +23,7 @@ States run_units(const Weights& root,
 DecoderInputs run_to_decoder(const Checkpoint& checkpoint,
                              const ModelConfig& config,
                              const LinearSchemes& schemes,
+                             const ReplacedTensors& replaced,
                              const std::vector<StreamedSample>& samples) {
   DecoderInputs inputs;
   inputs.exact = run_units(Weights(checkpoint, Execution::kFloat), config, samples);
@@ -35,7 +34,7 @@ DecoderInputs run_to_decoder(const Checkpoint& checkpoint,
     inputs.rounded = inputs.exact;
     return inputs;
   }
-  const auto rounded = std::make_shared<RoundedWeights>(checkpoint, schemes);
+  const auto rounded = std::make_shared<RoundedWeights>(checkpoint, schemes, replaced);
   inputs.rounded = run_units(Weights(rounded, Execution::kPacked), config, samples);
   return inputs;
 }

@@ -4,6 +4,7 @@
 
 #include "calib/samples.h"
 #include "io/declare_quantization.h"
+#include "model/rounded_weights.h"
 #include "search/states.h"
 
 namespace qvlm {
@@ -14,10 +15,11 @@ struct DecoderInputs {
 };
 
 // Runs the units before the decoder, one at a time in memory. schemes: of the model's quantized
-// linears.
+// linears; replaced: tensors of the quantized model that are not the float model's.
 DecoderInputs run_to_decoder(const Checkpoint& checkpoint,
                              const ModelConfig& config,
                              const LinearSchemes& schemes,
+                             const ReplacedTensors& replaced,
                              const std::vector<StreamedSample>& samples);
 
 }  // namespace qvlm

@@ -1,6 +1,8 @@
 // From measurements to a plan: which numbers each strategy wants.
 #include "pipeline/decoder_search.h"
 
+#include <algorithm>
+
 #include "model/llama.h"
 
 namespace qvlm {
@@ -22,9 +24,10 @@ SearchCost search_cost(const SearchOptions& options) {
   cost.method = options.method;
   cost.candidates = static_cast<int>(candidates.shared().size());
   cost.beam_width = options.beam_width;
-  cost.coordinates = 0;
+  int choices = 0;
   for (const int values : candidates.axes())
-    cost.coordinates += values > 1 ? 1 : 0;
+    choices += values > 1 ? 1 : 0;
+  cost.coordinates = std::max(1, choices);
   cost.sweeps = 2;  // usual; coordinate_descent.h has the most
   return cost;
 }

@@ -38,12 +38,21 @@ LinearReport quantize_linear(const Checkpoint& checkpoint,
   return {linear.name, linear.out, linear.in, describe(scheme), relative_error(weight, quantized)};
 }
 
-// Two runs are the same if model, recipe, data and version are.
+// Two runs are the same if version, model, recipe and data are. The model is told by what is in its
+// files, not by their times: a copy of it gives the same bytes.
 std::string identify_run(const Checkpoint& checkpoint,
                          const Recipe& recipe,
                          const std::string& data_sha256) {
-  return sha256(join("qvlm " QVLM_VERSION "\n", checkpoint.describe_files(),
-                     recipe_to_json(recipe).dump(), "\n", data_sha256));
+  std::map<std::string, std::string> files;
+  for (const auto& entry : std::filesystem::directory_iterator(checkpoint.folder())) {
+    const std::string extension = entry.path().extension().string();
+    if (extension != ".safetensors" && extension != ".json") continue;
+    files[entry.path().filename().string()] = sha256_file(entry.path());
+  }
+  std::string text = join("qvlm " QVLM_VERSION "\n", recipe_to_json(recipe).dump(), "\n", data_sha256);
+  for (const auto& [name, hash] : files)
+    text += "\n" + name + " " + hash;
+  return sha256(text);
 }
 
 std::filesystem::path journal_file(const std::filesystem::path& out) {
@@ -101,7 +110,8 @@ class Quantization {
   const ProgressCallback& progress_;
   std::vector<LinearShape> linears_;
   LinearSchemes schemes_;
-  std::string run_;  // identity of a run that searches
+  ReplacedTensors norm_gains_;  // that were learned
+  std::string run_;             // identity of a run that searches
   QuantizeReport report_;
 };
 
@@ -117,6 +127,7 @@ void Quantization::search_and_write() {
   SearchJournal journal(journal_file(out_), run_, options_.resume, options_.overwrite);
   SearchRun search = run_search(checkpoint_, recipe_, schemes_, options_, journal, progress_);
   schemes_ = std::move(search.schemes);
+  norm_gains_ = std::move(search.norm_gains);
   report_.search = std::move(search.report);
   report_.stopped = search.stopped;
   if (search.stopped) return;
@@ -126,8 +137,14 @@ void Quantization::search_and_write() {
 
 void Quantization::write(bool overwrite) {
   const c10::InferenceMode inference;
-  QuantizedCheckpointWriter writer(checkpoint_, out_, schemes_, describe(),
-                                   {.overwrite = overwrite});
+  QuantizedCheckpointWriter::Options settings{.overwrite = overwrite};
+  for (const auto& [name, tensor] : norm_gains_) {
+    const at::Tensor stored =
+        tensor.to(scalar_type(checkpoint_.get_tensor(name).dtype)).contiguous();
+    const std::span<const std::byte> bytes = bytes_of(stored);
+    settings.replaced[name] = {bytes.begin(), bytes.end()};
+  }
+  QuantizedCheckpointWriter writer(checkpoint_, out_, schemes_, describe(), std::move(settings));
   const auto total = static_cast<std::int64_t>(schemes_.size());
   std::int64_t done = 0;
   for (const LinearShape& linear : linears_) {

@@ -39,11 +39,7 @@ SearchJournal::SearchJournal(std::filesystem::path file,
     require(resume || overwrite, ErrorKind::kInvalidArgument, file_.string(),
             ": an earlier run left finished blocks; resume it, or overwrite to begin anew");
   }
-  if (resume && std::filesystem::exists(file_)) {
-    read();
-  } else {
-    write();
-  }
+  if (resume && std::filesystem::exists(file_)) read();
 }
 
 void SearchJournal::read() {

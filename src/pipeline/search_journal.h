@@ -22,7 +22,8 @@ struct FinishedBlock {
 
 class SearchJournal {
  public:
-  // file: "<out>.search.json". run: what makes two runs the same. Reads what is there when `resume`.
+  // file: "<out>.search.json", written with the first thing that is finished. run: what makes two
+  // runs the same. Reads what is there when `resume`.
   // Throws kInvalidArgument if the file is there and neither `resume` nor `overwrite` is set, or if
   // it is of another run; kCorrupt for a damaged one.
   SearchJournal(std::filesystem::path file, std::string run, bool resume, bool overwrite);

@@ -111,8 +111,25 @@ BlockReport block_from_json(const Json& node) {
   return block;
 }
 
+Json epoch_to_json(const VisionEpoch& epoch) {
+  Json json = Json::object();
+  json.set("entropy", epoch.entropy);
+  json.set("tower", epoch.tower);
+  json.set("output", epoch.output);
+  json.set("answer", epoch.answer);
+  json.set("total", epoch.total);
+  return json;
+}
+
+VisionEpoch epoch_from_json(const Json& node) {
+  return {node.get_double("entropy"), node.get_double("tower"), node.get_double("output"),
+          node.get_double("answer"), node.get_double("total")};
+}
+
 Json search_to_json(const SearchReport& report) {
-  Json blocks = Json::array(), wins = Json::object();
+  Json blocks = Json::array(), vision = Json::array(), wins = Json::object();
+  for (const VisionEpoch& epoch : report.vision)
+    vision.append(epoch_to_json(epoch));
   for (const BlockReport& block : report.blocks)
     blocks.append(block_to_json(block));
   for (const auto& [choice, count] : report.wins)
@@ -129,6 +146,7 @@ Json search_to_json(const SearchReport& report) {
   json.set("planned_forwards", report.planned_forwards);
   json.set("entropy", list_json(report.entropy));
   json.set("blocks", blocks);
+  json.set("vision", vision);
   json.set("wins", wins);
   json.set("forwards", report.forwards);
   return json;
@@ -149,6 +167,9 @@ SearchReport search_from_json(const Json& node) {
   const Json blocks = node.get("blocks");
   for (std::size_t i = 0; i < blocks.size(); ++i)
     report.blocks.push_back(block_from_json(blocks.at(i)));
+  const Json vision = node.get("vision");
+  for (std::size_t i = 0; i < vision.size(); ++i)
+    report.vision.push_back(epoch_from_json(vision.at(i)));
   node.get("wins").for_each([&](const std::string& choice, const Json& count) {
     report.wins[choice] = count.as_int();
   });

@@ -11,11 +11,13 @@ namespace qvlm {
 
 Json plan_to_json(const BlockPlan& plan);
 Json block_to_json(const BlockReport& block);
+Json epoch_to_json(const VisionEpoch& epoch);
 Json search_to_json(const SearchReport& report);
 
 // Throw kCorrupt or kNotFound naming the key.
 BlockPlan plan_from_json(const Json& node);
 BlockReport block_from_json(const Json& node);
+VisionEpoch epoch_from_json(const Json& node);
 SearchReport search_from_json(const Json& node);
 
 // Everything in a recipe, for the record and to tell whether two runs are the same.

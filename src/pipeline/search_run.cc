@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "calib/samples.h"
 #include "pipeline/decoder_search.h"
+#include "pipeline/vision_run.h"
 
 namespace qvlm {
 namespace {
@@ -17,6 +18,7 @@ using Clock = std::chrono::steady_clock;
 std::int64_t expected_forwards(const Recipe& recipe, const ModelConfig& config,
                                const SearchJournal& journal) {
   const std::int64_t layers = config.text.layers;
+  if (!recipe.search) return 0;
   const double search = journal.plan() ? journal.plan()->cost
                                        : cost_of_fixed(search_cost(*recipe.search), layers, 1);
   return layers + static_cast<std::int64_t>(std::ceil(search));
@@ -31,6 +33,23 @@ std::function<void(const std::string&)> count_forwards(const Recipe& recipe,
     ++done;
     if (progress) progress({done, std::max(done, expected_forwards(recipe, config, journal)), what});
   };
+}
+
+std::function<void(const std::string&)> count_steps_of_vision(const CalibrationSamples& samples,
+                                                              const Recipe& recipe,
+                                                              const ProgressCallback& progress) {
+  const VisionEncoderOptions& options = *recipe.vision_encoder;
+  const auto size = static_cast<std::int64_t>(samples.samples.size());
+  const std::int64_t total = options.epochs * ((size + options.batch - 1) / options.batch);
+  return [&progress, total, done = std::int64_t{0}](const std::string& what) mutable {
+    ++done;
+    if (progress) progress({done, std::max(done, total), what});
+  };
+}
+
+void take(const LinearSchemes& from, LinearSchemes& to) {
+  for (const auto& [name, scheme] : from)
+    to[name] = scheme;
 }
 
 void describe_data(const CalibrationSamples& samples, const Manifest& manifest,
@@ -56,15 +75,27 @@ SearchRun run_search(const Checkpoint& checkpoint,
   const Manifest manifest = Manifest::load(options.data);
   const CalibrationSamples samples = load_samples(
       checkpoint.folder(), manifest.sample(recipe.calibration.samples, recipe.calibration.seed));
-  const DecoderInputs inputs = run_to_decoder(checkpoint, config, schemes, samples.samples);
   const Weights root(checkpoint, Execution::kFloat);
-  const DecoderStudy study{root, config, schemes, *recipe.search, recipe.plan.tau,
-                           count_forwards(recipe, config, journal, progress)};
-  DecoderSearchOutcome outcome =
-      search_decoder(study, recipe.plan, inputs, journal, options.stop_requested);
-  SearchRun run{schemes, std::move(outcome.report), outcome.stopped};
-  for (const auto& [name, scheme] : outcome.schemes)
-    run.schemes[name] = scheme;
+  SearchRun run{schemes, {}, {}, false};
+  VisionRun vision;
+  if (recipe.vision_encoder) {
+    vision = run_vision_encoder(root, config, recipe, schemes, samples, journal,
+                                count_steps_of_vision(samples, recipe, progress));
+    take(vision.schemes, run.schemes);
+    run.norm_gains = std::move(vision.norm_gains);
+  }
+  if (recipe.search) {
+    const DecoderInputs inputs =
+        run_to_decoder(checkpoint, config, run.schemes, run.norm_gains, samples.samples);
+    const DecoderStudy study{root, config, schemes, *recipe.search, recipe.plan.tau,
+                             count_forwards(recipe, config, journal, progress)};
+    DecoderSearchOutcome outcome =
+        search_decoder(study, recipe.plan, inputs, journal, options.stop_requested);
+    take(outcome.schemes, run.schemes);
+    run.report = std::move(outcome.report);
+    run.stopped = outcome.stopped;
+  }
+  run.report.vision = std::move(vision.epochs);
   describe_data(samples, manifest, run.report);
   const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
   run.report.other_seconds = seconds - run.report.search_seconds;

@@ -6,12 +6,14 @@
 
 #include "io/declare_quantization.h"
 #include "io/hf_config.h"
+#include "model/rounded_weights.h"
 #include "pipeline/search_journal.h"
 
 namespace qvlm {
 
 struct SearchRun {
-  LinearSchemes schemes;  // of all quantized linears
+  LinearSchemes schemes;       // of all quantized linears
+  ReplacedTensors norm_gains;  // of the tower, where they were learned
   SearchReport report;
   bool stopped = false;
 };

@@ -43,7 +43,11 @@ at::Tensor round_weight(const at::Tensor& weight,
                         at::ScalarType storage,
                         CodeRounding rounding) {
   const Range range = clip_range(observe_weight(weight, without_clip(scheme)), clip);
-  Grid grid = make_grid(range, scheme, rounding == CodeRounding::kNone ? at::kFloat : storage);
+  Grid grid = make_grid(range, scheme);
+  if (rounding == CodeRounding::kNearest) {
+    const Grid stored = make_grid(range, scheme, storage);
+    grid = {straight_through(grid.scale, stored.scale), stored.zero_point};
+  }
   const std::int64_t groups = grid.scale.size(1);
   grid.scale = grid.scale.unsqueeze(-1);  // [out or 1, groups, 1]
   if (grid.zero_point.defined()) grid.zero_point = grid.zero_point.unsqueeze(-1);

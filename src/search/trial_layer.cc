@@ -72,10 +72,16 @@ States TrialLayer::run(const States& in, const LayerClips& clips) {
 
 void TrialLayer::apply(const LayerClips& clips) {
   if (clips == applied_) return;
-  for (Slot& slot : slots_) {
-    const InputClips& own = clips.at(static_cast<std::size_t>(slot.place.input));
-    *slot.place.linear = is_static(slot.scheme) ? make_simulated(slot, own) : make_packed(slot, own);
-  }
+  // Each linear on one thread: rounding them one after the other would start the pool for every
+  // small step of each.
+  std::vector<Linear> linears(slots_.size(), Linear(at::Tensor(), at::Tensor()));
+  for_samples(slots_.size(), [&](std::size_t i) {
+    const InputClips& own = clips.at(static_cast<std::size_t>(slots_[i].place.input));
+    linears[i] = is_static(slots_[i].scheme) ? make_simulated(slots_[i], own)
+                                             : make_packed(slots_[i], own);
+  });
+  for (std::size_t i = 0; i < slots_.size(); ++i)
+    *slots_[i].place.linear = std::move(linears[i]);
   applied_ = clips;
 }
 
@@ -110,7 +116,7 @@ Linear TrialLayer::make_packed(Slot& slot, const InputClips& clips) const {
   return Linear(*packed, bias, scheme.activation);
 }
 
-Linear TrialLayer::make_simulated(Slot& slot, const InputClips& clips) {
+Linear TrialLayer::make_simulated(Slot& slot, const InputClips& clips) const {
   const LinearScheme scheme = scheme_of(slot, clips);
   auto weight = slot.dequantized.find(clips.weight);
   if (weight == slot.dequantized.end()) {
@@ -119,9 +125,9 @@ Linear TrialLayer::make_simulated(Slot& slot, const InputClips& clips) {
                           quantize_weight(slot.weight, scheme.weight, slot.storage).dequantize())
                  .first;
   }
-  InputRounding& rounding = roundings_[{slot.place.input, clips.activation}];
-  if (!rounding) rounding = make_rounding(scheme);
-  return Linear(weight->second, slot.place.linear->bias(), rounding);
+  // Linears of one input share the rounding, and with it the rounded input.
+  return Linear(weight->second, slot.place.linear->bias(),
+                roundings_.at({slot.place.input, clips.activation}));
 }
 
 LinearSchemes TrialLayer::schemes(const LayerClips& clips) const {
@@ -164,6 +170,8 @@ void TrialLayer::measure_scales(const States& in, const std::vector<double>& act
     for (const double clip : activation_clips) {
       const at::Tensor high = covering_magnitude(magnitudes, clip * activation.clip_ratio);
       scales_[{input, clip}] = to_floats(make_grid({-high, high}, activation).scale);
+      roundings_[{input, clip}] =
+          make_rounding(LinearScheme{slot.scheme.weight, activation, scales_.at({input, clip})});
     }
   }
 }

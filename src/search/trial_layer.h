@@ -51,7 +51,7 @@ class TrialLayer {
 
   void apply(const LayerClips& clips);
   Linear make_packed(Slot& slot, const InputClips& clips) const;
-  Linear make_simulated(Slot& slot, const InputClips& clips);
+  Linear make_simulated(Slot& slot, const InputClips& clips) const;
   LinearScheme scheme_of(const Slot& slot, const InputClips& clips) const;
   States run_layer(const DecoderLayer& layer, const States& in) const;
   at::Tensor collect_input(const States& in, int input);

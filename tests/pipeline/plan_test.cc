@@ -19,8 +19,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using testing::AllOf;
-using testing::Each;
-using testing::Field;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
@@ -54,12 +52,14 @@ std::string mistake_of(const Call& call) {
 
 class PlanTest : public testing::Test {
  protected:
-  PlanTest() { make_tiny_model(model(), "runtime_gqa"); }
+  PlanTest() {
+    make_tiny_model(model(), "runtime_gqa");
+    make_tiny_data(folder_.path() / "data");
+  }
 
   fs::path model() const { return folder_.path() / "model"; }
   fs::path out() const { return folder_.path() / "out"; }
   fs::path data(const std::string& lines) const {
-    make_tiny_data(folder_.path() / "data");
     return write_file(folder_.path() / "data/data.jsonl", lines).parent_path();
   }
   // What both say of a recipe, where it has to be the same.
@@ -89,7 +89,8 @@ TEST_F(PlanTest, BytesAreThoseThatQuantizeWrites) {
       {{.bits = 2, .symmetric = false, .granularity = Granularity::kTensor}, {}}};
   int number = 0;
   for (const LinearScheme& scheme : schemes) {
-    const Recipe recipe{.name = "r", .overrides = {{"decoder\\..*|lm_head", scheme}}};
+    // 32 does not divide the inputs of down_proj.
+    const Recipe recipe{.name = "r", .overrides = {{"decoder\\..*[^n]_proj|lm_head", scheme}}};
     const fs::path result = folder_.path() / std::to_string(number++);
     const QuantizeReport report = quantize(model(), result, recipe);
     const QuantizePlan plan = plan_quantize(model(), recipe);
@@ -255,7 +256,7 @@ TEST_F(PlanTest, NothingIsWritten) {
   std::size_t entries = 0;
   for ([[maybe_unused]] const auto& entry : fs::directory_iterator(folder_.path()))
     ++entries;
-  EXPECT_EQ(entries, 1U);
+  EXPECT_EQ(entries, 2U);  // data and model
 }
 
 }  // namespace
