@@ -92,9 +92,10 @@ bool DecoderSearch::run(const Block& block) {
   for (std::size_t i = 0; i < layers.size(); ++i) {
     const States& before = i == 0 ? searched_.exact : references.back();
     const auto start = Clock::now();
-    references.push_back(layers[i]->run_float(before));
+    States after = layers[i]->run_float(before);
     forward_seconds_[static_cast<std::size_t>(block.first) + i].push_back(seconds_since(start));
     layers[i]->measure_scales(before, study_.search.activation_clip);
+    references.push_back(std::move(after));  // last: `before` lives in it
     raw.push_back(layers[i].get());
   }
   for (const auto& layer : layers)

@@ -26,7 +26,7 @@ std::vector<Batch> cut_batches(const Batch& order, std::size_t size);
 
 class VisionEncoderLoss {
  public:
-  // References are not owned. Runs the samples in float; where the loss has entropies, measures
+  // The tower is not owned. Runs the samples in float; where the loss has entropies, measures
   // their weights with the tower as it is: w_k is the norm of the gradient of the decoder's output
   // error over all samples with respect to the output of layer k, divided by the mean of these
   // norms. (At the float model, where the error is 0, the gradient is 0 too.)
@@ -51,7 +51,7 @@ class VisionEncoderLoss {
                          LossTerms& terms,
                          States& gradients) const;
 
-  const VisionEncoderStudy& study_;
+  VisionEncoderStudy study_;
   LearnedTower& tower_;
   FloatDecoder decoder_;
   VisionReference reference_;

@@ -22,7 +22,7 @@ struct VisionEncoderStudy {
   const LinearSchemes& schemes;  // of the model's quantized linears
   const std::vector<StreamedSample>& samples;
   const std::vector<std::vector<TokenKind>>& kinds;  // of the samples' positions
-  const VisionEncoderOptions& options;
+  VisionEncoderOptions options;
   double tau = 0.25;                                // of the entropies
   std::function<void(const std::string&)> on_step;  // after every batch; or empty
 };

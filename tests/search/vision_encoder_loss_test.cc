@@ -282,9 +282,8 @@ double dot(const std::vector<at::Tensor>& a, const std::vector<at::Tensor>& b) {
 class MovedLoss {
  public:
   MovedLoss(const TinyStudy& tiny, const VisionEncoderOptions& options)
-      : study_(tiny.with(options)),
-        tower_(tiny.root, tiny.config, {tiny.schemes, /*norm_gains=*/true, CodeRounding::kNone}),
-        loss_(study_, tower_),
+      : tower_(tiny.root, tiny.config, {tiny.schemes, /*norm_gains=*/true, CodeRounding::kNone}),
+        loss_(tiny.with(options), tower_),
         start_(tower_.parameters()) {}
 
   std::vector<at::Tensor> random_direction() const {
@@ -301,7 +300,7 @@ class MovedLoss {
     }
     return loss_.evaluate(kAllSamples).total;
   }
-  std::vector<at::Tensor> gradient() const {  // where it was asked for last
+  std::vector<at::Tensor> gradient() {  // where it was asked for last
     std::vector<at::Tensor> gradient;
     for (const Parameter& parameter : tower_.parameters())
       gradient.push_back(parameter.gradient);
@@ -309,8 +308,7 @@ class MovedLoss {
   }
 
  private:
-  VisionEncoderStudy study_;
-  mutable LearnedTower tower_;
+  LearnedTower tower_;
   VisionEncoderLoss loss_;
   std::vector<Parameter> start_;
 };

@@ -40,18 +40,20 @@ class VisionEncoderTest : public testing::Test {
 
 TEST_F(VisionEncoderTest, Print) {
   for (const char* name : {"hub_default", "partial_tied", "full_two_layers"}) {
-    const TinyStudy tiny(name);
+    for (const int bits : {3, 4})
+    for (const double rate : {0.02, 0.05}) {
+    TinyStudy tiny(name);
+    for (auto& [linear, scheme] : tiny.schemes) scheme.weight.bits = scheme.activation->bits = bits;
     for (const double weight : {1.0, -1.0, 0.0}) {
       VisionEncoderOptions options = entropy_only(weight);
+      options.epochs = 16;
+      options.rate = rate;
       if (weight == 0.0) options.error_weight = 1.0;
       const VisionEncoderOutcome outcome = optimize_vision_encoder(tiny.with(options));
-      std::printf("%s %g:", name, weight);
-      for (const LossTerms& epoch : outcome.epochs)
-        std::printf(" %.5f", epoch.total);
-      std::printf("\n");
-      for (const auto& [linear, scheme] : outcome.schemes)
-        std::printf("%.2f/%.2f ", scheme.weight.clip_ratio, scheme.activation->clip_ratio);
-      std::printf("\n");
+      double last = 0;
+      for (int i = 12; i < 16; ++i) last += outcome.epochs[i].total / 4;
+      std::printf("%s bits %d rate %g w %g: first %.5f last quarter %.5f\n", name, bits, rate, weight, outcome.epochs[0].total, last);
+    }
     }
   }
 }

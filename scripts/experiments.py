@@ -1,0 +1,72 @@
+#!/usr/bin/env python3
+"""Runs the experiments of docs/experiments.md and prints their tables.
+
+  .venv/bin/python scripts/experiments.py e3 --setting w3a3-token --model reference --seeds 0 1 2
+
+Runs are kept in build/experiments/ and never repeated; --cached prints what is there and starts nothing. Needs
+build/release/qvlm, the data of scripts/export_datasets.py in build/data and the twins in build/models.
+QVLM_EXPERIMENT_JOBS says how many runs go at a time (2), each on one thread.
+"""
+
+import argparse
+
+from experiments import dependence, strategies, summaries
+from experiments.runs import Runs
+from experiments.settings import MODELS, SETTINGS
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("experiment", choices=sorted(EXPERIMENTS))
+    parser.add_argument("--model", nargs="+", choices=sorted(MODELS), default=list(MODELS))
+    parser.add_argument("--setting", nargs="+", choices=sorted(SETTINGS), default=["w3a3-token", "w3a3-tensor"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(strategies.SEEDS), help="of the calibration data")
+    parser.add_argument("--strategy", nargs="+", choices=strategies.ORDER, default=strategies.ORDER)
+    parser.add_argument("--cached", action="store_true", help="start nothing")
+    parser.add_argument("--program", default="build/release/qvlm")
+    options = parser.parse_args()
+    print(EXPERIMENTS[options.experiment](Runs(options.cached, options.program), options))
+
+
+def e3(runs, options):
+    return strategies.report(runs, options.model, options.setting, options.seeds, options.strategy)
+
+
+def e1(runs, options):
+    return summaries.joint_against_greedy()
+
+
+def e2(runs, options):
+    text = "Across layers\n\n" + dependence.across_layers(runs, options.model, options.setting)
+    for model in options.model:
+        for setting in options.setting:
+            text += "\nAcross samples: " + dependence.across_samples(runs, model, setting)
+    return text
+
+
+def e4(runs, options):
+    found = strategies.sweep(runs, options.model, options.setting, options.seeds, options.strategy)
+    return dependence.depths(runs, options.model, options.setting) + "\n" + summaries.wins(found)
+
+
+def e5(runs, options):
+    return dependence.front(runs, options.model, options.setting)
+
+
+def e10(runs, options):
+    return dependence.changes(runs)
+
+
+def e11(runs, options):
+    return dependence.sample_counts(runs, options.model, seeds=options.seeds)
+
+
+def e12(runs, options):
+    found = strategies.sweep(runs, options.model, options.setting, options.seeds, options.strategy)
+    return summaries.by_type(runs, found, options.model, options.setting, ("nearest", "one ratio", "greedy", "fixed 3"))
+
+
+EXPERIMENTS = {"e1": e1, "e12": e12, "e2": e2, "e3": e3, "e4": e4, "e5": e5, "e10": e10, "e11": e11}
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What scripts/experiments.py is made of: settings, cached runs of qvlm, statistics, one module per question."""

@@ -1,0 +1,168 @@
+"""Runs of qvlm, cached by everything that decides their result: build/experiments/ holds one folder a run.
+
+A run that is there is read, so an interrupted sweep goes on where it stopped. Nothing here knows why a run is made.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import yaml
+
+from experiments.settings import MODELS, is_static, recipe
+
+ROOT = Path(__file__).resolve().parents[2]
+STORE = ROOT / "build/experiments"
+TEST = "build/data/scenes-test"
+CALIBRATION = "build/data/scenes-calibration"
+ITEMS = 300  # 50 pictures with six questions each
+JOBS = int(os.environ.get("QVLM_EXPERIMENT_JOBS", "2"))
+_locks, _guard = {}, threading.Lock()
+
+
+class Missing(RuntimeError):
+    """A run that is not in the store, where none may be started (--cached)."""
+
+
+class Runs:
+    def __init__(self, cached_only=False, program="build/release/qvlm"):
+        self.cached_only, self.program = cached_only, program
+
+    # --- one run each -------------------------------------------------------------------------
+
+    def reference(self, model, data=TEST, items=ITEMS):
+        return self._evaluate(MODELS[model], {"model": model, "float": True}, data, items)
+
+    def search(self, model, setting, plan, data=CALIBRATION, items=ITEMS, evaluate=True, **options):
+        """Quantizes with a search; returns its report, with the report of the evaluation under "evaluation"."""
+        rules = recipe(setting, plan, **options)
+        key = {"model": model, "recipe": rules, "data": data}
+        with lock_of("search", key):
+            folder = place("search", key)
+            report = read(folder / "q.json")
+            if report is None:
+                report = self._quantize(model, rules, data, folder)
+        if evaluate:
+            report["evaluation"] = self._evaluate_search(model, setting, report, key, items)
+        return report
+
+    def analysis(self, model, setting, plan, data=CALIBRATION, gains=False, **options):
+        rules = recipe(setting, plan, **options)
+        key = {"model": model, "recipe": rules, "data": data, "gains": gains}
+        with lock_of("analysis", key):
+            folder = place("analysis", key)
+            report = read(folder / "analysis.json")
+            if report is None:
+                self._start("analysis", key)
+                write_recipe(folder, rules)
+                flags = ["--joint-gains"] if gains else []
+                self._call("analyze", MODELS[model], "--data", data, "--recipe", folder / "recipe.yaml", "--json", *flags,
+                           out=folder / "analysis.json")
+                report = read(folder / "analysis.json")
+        return report
+
+    # --- many ---------------------------------------------------------------------------------
+
+    def all(self, calls):
+        """Runs functions without arguments JOBS at a time; returns their results in order, None where one is missing or
+        failed: the store's failures.txt then says why."""
+        def guarded(call):
+            try:
+                return call()
+            except Missing:
+                return None
+            except RuntimeError as error:
+                with _guard, open(STORE / "failures.txt", "a") as file:
+                    file.write(f"{error}\n")
+                return None
+        with ThreadPoolExecutor(JOBS) as pool:
+            return list(pool.map(guarded, calls))
+
+    # --- parts --------------------------------------------------------------------------------
+
+    def _quantize(self, model, rules, data, folder):
+        self._start("search", folder.name)
+        write_recipe(folder, rules)
+        self._call("quantize", MODELS[model], folder / "model", "--recipe", folder / "recipe.yaml", "--data", data,
+                   "--overwrite", "--report", folder / "q.part")
+        report = json.loads((folder / "q.part").read_text())
+        report.pop("linears")
+        write(folder / "q.json", report)
+        return report
+
+    def _evaluate_search(self, model, setting, report, key, items):
+        """Checkpoints with the same choices are the same; static ranges also depend on the calibration data."""
+        search = report["search"]
+        choices = [choice for block in search["blocks"] for choice in block["choices"]]
+        identity = {"model": model, "default": key["recipe"]["default"], "choices": choices}
+        if is_static(setting):
+            identity["ranges"] = [key["data"], key["recipe"]["calibration"]]
+        folder = place("search", key) / "model"
+        result = self._evaluate(folder, identity, TEST, items, lambda: self._again(model, key, folder))
+        shutil.rmtree(folder, ignore_errors=True)
+        return result
+
+    def _again(self, model, key, folder):
+        """Makes a checkpoint anew that was deleted after an earlier evaluation."""
+        if not folder.exists():
+            self._quantize(model, key["recipe"], key["data"], folder.parent)
+
+    def _evaluate(self, model, identity, data, items, prepare=lambda: None):
+        key = {**identity, "data": data, "items": items}
+        with lock_of("evaluation", key):
+            folder = place("evaluation", key)
+            report = read(folder / "r.json")
+            if report is None:
+                self._start("evaluation", folder.name)
+                prepare()
+                folder.mkdir(parents=True, exist_ok=True)
+                write(folder / "key.json", key)
+                self._call("evaluate", model, "--data", data, "--items", items, "--max-new-tokens", 1, "--report",
+                           folder / "r.json")
+                report = read(folder / "r.json")
+        report["folder"] = str(folder)
+        return report
+
+    def _start(self, kind, key):
+        if self.cached_only:
+            raise Missing(f"{kind} {key}")
+
+    def _call(self, verb, *arguments, out=None):
+        command = ["nice", "-n", "10", self.program, "--threads", "1", "--quiet", verb, *map(str, arguments)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "GOMP_SPINCOUNT": "0"})
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(command)}: exit {done.returncode}\n{done.stderr}")
+        if out is not None:
+            part = out.with_suffix(".part")
+            part.write_text(done.stdout)
+            part.rename(out)
+
+
+def place(kind, key):
+    text = json.dumps(key, sort_keys=True)
+    return STORE / kind / hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def lock_of(kind, key):
+    with _guard:
+        return _locks.setdefault(place(kind, key), threading.Lock())
+
+
+def read(file):
+    return json.loads(file.read_text()) if file.exists() else None
+
+
+def write(file, value):
+    part = file.with_suffix(".writing")
+    part.write_text(json.dumps(value, indent=1) + "\n")
+    part.rename(file)
+
+
+def write_recipe(folder, rules):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(rules, sort_keys=False))

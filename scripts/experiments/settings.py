@@ -1,0 +1,56 @@
+"""The models, number formats, candidates and search strategies that the experiments compare."""
+
+import copy
+
+MODELS = {
+    "reference": "models/reference-llava",
+    "diagonal": "build/models/diagonal",
+    "turned": "build/models/turned",
+}
+DECODER_ONLY = [{"match": r"vision_tower\..*|projector\..*|lm_head", "keep": "float"}]
+WEIGHTS = {
+    3: {"bits": 3, "granularity": "group", "group_size": 64},
+    4: {"bits": 4, "granularity": "group", "group_size": 128},
+}
+DYNAMIC_CLIPS = {3: [1, 0.9, 0.8, 0.7, 0.6], 4: [1, 0.95, 0.9, 0.85, 0.8]}
+STATIC_CLIPS = [1, 0.995, 0.99, 0.985, 0.98]
+
+# Name of a setting: bits of weights and activations, granularity of the activations.
+SETTINGS = {f"w{bits}a{bits}-{kind}": (bits, kind) for bits in (3, 4) for kind in ("token", "tensor", "channel")}
+
+# Strategy: (plan, share of budget), the plan as in a recipe.
+STRATEGIES = {
+    "greedy": {"strategy": "none"},
+    "fixed 2": {"strategy": "fixed", "max_depth": 2, "budget_share": 1.0},
+    "random": {"strategy": "random", "max_depth": 3, "budget_share": 0.5},
+    "error": {"strategy": "error", "max_depth": 3, "budget_share": 0.5},
+    "entropy": {"strategy": "entropy", "max_depth": 3, "budget_share": 0.5},
+    "oracle": {"strategy": "oracle", "max_depth": 3, "budget_share": 0.5},
+    "fixed 3": {"strategy": "fixed", "max_depth": 3, "budget_share": 1.0},
+}
+
+
+def candidates(setting):
+    bits, kind = SETTINGS[setting]
+    return DYNAMIC_CLIPS[bits] if kind == "token" else STATIC_CLIPS
+
+
+def is_static(setting):
+    return SETTINGS[setting][1] != "token"
+
+
+def recipe(setting, plan, samples=16, seed=0, **search):
+    """A recipe as qvlm reads it; `search` replaces single keys of the search. Everything is searched: no half of the
+    samples is set aside, so that strategies are compared on equal data."""
+    bits, kind = SETTINGS[setting]
+    plan = copy.deepcopy(plan)
+    if plan["strategy"] == "random":
+        plan["seed"] = seed
+    return {
+        "name": setting,
+        "default": {"weight": WEIGHTS[bits], "activation": {"bits": bits, "granularity": kind}},
+        "overrides": DECODER_ONLY,
+        "calibration": {"samples": samples, "seed": seed},
+        "plan": plan,
+        "search": {"activation_clip": candidates(setting), "held_out": False, **search},
+    }

@@ -1,0 +1,100 @@
+"""Divergences from logits, bootstrap over pictures, correlations with permutation tests. Seeds are fixed."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file
+
+DRAWS = 2000
+
+
+def log_softmax(logits):
+    shifted = logits.astype(np.float64)
+    shifted -= shifted.max(axis=1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+
+
+def logits_of(report):
+    return load_file(Path(report["folder"]) / report["logits_file"])["logits"]
+
+
+def divergence(reference, result):
+    """KL(reference || result) of every item in nats."""
+    assert [item["id"] for item in reference["items"]] == [item["id"] for item in result["items"]]
+    p, q = log_softmax(logits_of(reference)), log_softmax(logits_of(result))
+    return (np.exp(p) * (p - q)).sum(axis=1)
+
+
+def margins(report):
+    return np.array([np.nan if item["margin"] is None else item["margin"] for item in report["items"]])
+
+
+def correct(report):
+    return np.array([float(item["correct"]) for item in report["items"]])
+
+
+def pictures(report, root, data):
+    """The number of the picture that each item asks about."""
+    image = {}
+    with open(Path(root) / data / "data.jsonl") as lines:
+        for line in lines:
+            item = json.loads(line)
+            image[item["id"]] = item["image"]
+    names = [image[item["id"]] for item in report["items"]]
+    order = {name: place for place, name in enumerate(dict.fromkeys(names))}
+    return np.array([order[name] for name in names])
+
+
+def mean(values):
+    return float(np.mean(values))
+
+
+def trimmed(values):
+    """The mean without the highest 1 %."""
+    kept = np.sort(values)[: len(values) - int(np.ceil(0.01 * len(values)))]
+    return float(kept.mean())
+
+
+def bootstrap(values, groups, statistic=np.mean, seed=0):
+    """95 % interval of a statistic of the items, pictures drawn with replacement; `values`: [items] or [items, k],
+    whose statistic is taken down the first axis."""
+    rng = np.random.default_rng(seed)
+    members = [np.flatnonzero(groups == group) for group in range(groups.max() + 1)]
+    results = []
+    for _ in range(DRAWS):
+        drawn = rng.integers(0, len(members), len(members))
+        results.append(statistic(values[np.concatenate([members[i] for i in drawn])]))
+    return np.quantile(np.array(results), [0.025, 0.975])
+
+
+def ranks(values):
+    """Ranks from 0, equal values share their mean rank."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ends = np.cumsum(counts)
+    return ((ends - counts + ends - 1) / 2)[inverse]
+
+
+def pearson(x, y):
+    x, y = np.asarray(x, float) - np.mean(x), np.asarray(y, float) - np.mean(y)
+    scale = np.sqrt((x * x).sum() * (y * y).sum())
+    return float((x * y).sum() / scale) if scale > 0 else float("nan")
+
+
+def spearman(x, y):
+    return pearson(ranks(np.asarray(x, float)), ranks(np.asarray(y, float)))
+
+
+def correlation(x, y, measure=pearson, draws=5000, seed=0):
+    """(coefficient, two-sided permutation p)."""
+    rng, found = np.random.default_rng(seed), measure(x, y)
+    if np.isnan(found):
+        return found, float("nan")
+    beyond = sum(abs(measure(rng.permutation(x), y)) >= abs(found) - 1e-12 for _ in range(draws))
+    return found, (beyond + 1) / (draws + 1)
+
+
+def residual(y, on):
+    """What a straight line in `on` leaves of y."""
+    design = np.stack([np.ones(len(on)), np.asarray(on, float)], axis=1)
+    return np.asarray(y, float) - design @ np.linalg.lstsq(design, np.asarray(y, float), rcond=None)[0]

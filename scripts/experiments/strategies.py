@@ -1,0 +1,137 @@
+"""E3: search strategies at equal budget. Beside them: no search, and the best single ratio for all layers."""
+
+import numpy as np
+
+from experiments import statistics
+from experiments.runs import ROOT, TEST
+from experiments.settings import STRATEGIES, candidates
+from experiments.tables import between, small, table
+
+SEEDS = range(5)
+# By how much the costly ones are worth running: oracle on the first seed only.
+ORDER = ("nearest", "one ratio", "greedy", "fixed 2", "random", "error", "entropy", "oracle", "fixed 3")
+
+
+def last_error(report):
+    return report["search"]["blocks"][-1]["error"]
+
+
+def one_ratio(runs, model, setting, seed, ratio, evaluate):
+    return runs.search(model, setting, STRATEGIES["greedy"], seed=seed, evaluate=evaluate, activation_clip=[ratio])
+
+
+def best_ratio(runs, model, setting, seed):
+    """The ratio whose error on the calibration samples, behind the last layer, is smallest."""
+    reports = {ratio: one_ratio(runs, model, setting, seed, ratio, evaluate=False) for ratio in candidates(setting)}
+    ratio = min(reports, key=lambda ratio: last_error(reports[ratio]))
+    report = one_ratio(runs, model, setting, seed, ratio, evaluate=True)
+    report["search"]["forwards"] = sum(one["search"]["forwards"] for one in reports.values())
+    return report
+
+
+def run(runs, model, setting, strategy, seed):
+    if strategy == "nearest":
+        return one_ratio(runs, model, setting, seed, 1, evaluate=True)
+    if strategy == "one ratio":
+        return best_ratio(runs, model, setting, seed)
+    return runs.search(model, setting, STRATEGIES[strategy], seed=seed)
+
+
+def sweep(runs, models, settings, seeds=SEEDS, strategies=ORDER):
+    """{(model, setting, strategy): {seed: report}}, of what is there."""
+    keys = [(model, setting, strategy, seed) for seed in seeds for setting in settings for model in models
+            for strategy in strategies if strategy != "oracle" or seed == 0]
+    runs.all([lambda model=model: runs.reference(model) for model in models])
+    found = {}
+    for key, report in zip(keys, runs.all([lambda key=key: run(runs, *key) for key in keys])):
+        if report is not None:
+            found.setdefault(key[:3], {})[key[3]] = report
+    return found
+
+
+class Judge:
+    """Held-out numbers of the runs of one model. Rows average over the seeds that a strategy and greedy both have."""
+
+    def __init__(self, runs, model, by_strategy):
+        self.reference = runs.reference(model)
+        self.groups = statistics.pictures(self.reference, ROOT, TEST)
+        self.reports = by_strategy
+        self.seeds = sorted(by_strategy["greedy"]) if "greedy" in by_strategy else []
+
+    def seeds_of(self, strategy):
+        return [seed for seed in self.seeds if seed in self.reports[strategy]]
+
+    def items(self, strategy, measure, seeds=None):
+        """[items, seeds]"""
+        seeds = self.seeds_of(strategy) if seeds is None else seeds
+        return np.stack([measure(self.reports[strategy][seed]["evaluation"]) for seed in seeds], axis=1)
+
+    def kl(self, strategy, seeds=None):
+        return self.items(strategy, lambda report: statistics.divergence(self.reference, report), seeds)
+
+    def row(self, strategy, against):
+        seeds = self.seeds_of(strategy)
+        kl, other = self.kl(strategy), self.kl(against, seeds)
+        reports = [self.reports[strategy][seed] for seed in seeds]
+        margin = self.items(strategy, statistics.margins) - statistics.margins(self.reference)[:, None]
+        difference = (kl - other).mean(axis=1)
+        return [
+            strategy, len(seeds), small(np.mean([report["search"]["forwards"] for report in reports])),
+            small(np.mean([last_error(report) for report in reports])), small(kl.mean()),
+            small(np.mean([statistics.trimmed(kl[:, i]) for i in range(kl.shape[1])])), small(np.median(kl, axis=0).mean()),
+            "-" if strategy == against else small(difference.mean()) + " " + between(
+                statistics.bootstrap(difference, self.groups)),
+            f"{np.nanmean(margin):+.3f}", f"{100 * self.items(strategy, statistics.correct).mean():.1f} %"]
+
+    def difference(self, strategy, against):
+        """Mean difference of KL on the seeds of both, with its interval, as text."""
+        seeds = [seed for seed in self.seeds_of(strategy) if seed in self.reports[against]]
+        values = (self.kl(strategy, seeds) - self.kl(against, seeds)).mean(axis=1)
+        return f"{strategy} - {against}: {small(values.mean())} {between(statistics.bootstrap(values, self.groups))}"
+
+
+HEAD = ("strategy", "seeds", "layer-forwards", "last block's error", "KL mean", "KL trimmed", "KL median",
+        "KL - KL of greedy [95 %]", "margin", "accuracy")
+
+
+def recovered(reports):
+    """Text: of the gain in last-block error that depth 3 everywhere has over greedy, and of its extra cost, what the
+    other plans get; on the seeds that each has in common with both."""
+    texts = []
+    for strategy in ("fixed 3", "fixed 2", "random", "error", "entropy", "oracle"):
+        seeds = [seed for seed in reports.get(strategy, ()) if seed in reports["greedy"] and seed in reports.get("fixed 3", ())]
+        if not seeds:
+            continue
+        def above_greedy(name, get):
+            return np.mean([get(reports[name][seed]) - get(reports["greedy"][seed]) for seed in seeds])
+        def forwards(report):
+            return report["search"]["forwards"]
+        gain, extra = above_greedy("fixed 3", last_error), above_greedy("fixed 3", forwards)
+        if strategy == "fixed 3":
+            start = np.mean([last_error(reports["greedy"][seed]) for seed in seeds])
+            texts.append(f"Depth 3 everywhere changes greedy's last error by {100 * gain / start:+.2f} %")
+        elif gain:
+            texts.append(f"{strategy}: {100 * above_greedy(strategy, last_error) / gain:.0f} % of that for "
+                         f"{100 * above_greedy(strategy, forwards) / extra:.0f} % of the extra cost")
+    return "; ".join(texts) + "." if texts else ""
+
+
+CONTRASTS = (("fixed 3", "one ratio"), ("entropy", "random"), ("entropy", "fixed 3"), ("entropy", "fixed 2"))
+
+
+def report(runs, models, settings, seeds=SEEDS, strategies=ORDER):
+    found = sweep(runs, models, settings, seeds, strategies)
+    text = ""
+    for setting in settings:
+        for model in models:
+            by_strategy = {name: found[model, setting, name] for name in strategies if (model, setting, name) in found}
+            if "greedy" not in by_strategy:
+                continue
+            judge = Judge(runs, model, by_strategy)
+            accuracy = 100 * statistics.correct(judge.reference).mean()
+            text += f"\n**{model}, {setting}** (seeds {judge.seeds}; float accuracy {accuracy:.1f} %)\n\n"
+            text += table(HEAD, [judge.row(name, "greedy") for name in by_strategy if judge.seeds_of(name)])
+            text += "\n" + recovered(by_strategy) + "\n"
+            text += "Differences of mean KL: " + "; ".join(
+                judge.difference(*pair) for pair in CONTRASTS if set(pair) <= set(by_strategy)) + ".\n"
+    return text
