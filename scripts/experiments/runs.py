@@ -3,6 +3,7 @@
 A run that is there is read, so an interrupted sweep goes on where it stopped. Nothing here knows why a run is made.
 """
 
+import fcntl
 import hashlib
 import json
 import os
@@ -10,6 +11,7 @@ import shutil
 import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
@@ -133,7 +135,7 @@ class Runs:
             raise Missing(f"{kind} {key}")
 
     def _call(self, verb, *arguments, out=None):
-        command = ["nice", "-n", "10", self.program, "--threads", "1", "--quiet", verb, *map(str, arguments)]
+        command = [self.program, "--threads", "1", "--quiet", verb, *map(str, arguments)]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "GOMP_SPINCOUNT": "0"})
         if done.returncode:
             raise RuntimeError(f"{' '.join(command)}: exit {done.returncode}\n{done.stderr}")
@@ -148,9 +150,16 @@ def place(kind, key):
     return STORE / kind / hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+@contextmanager
 def lock_of(kind, key):
+    """One run of a kind and key at a time, in this process and in others."""
+    folder = place(kind, key)
     with _guard:
-        return _locks.setdefault(place(kind, key), threading.Lock())
+        lock = _locks.setdefault(folder, threading.Lock())
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with lock, open(folder.with_suffix(".lock"), "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def read(file):

@@ -85,7 +85,7 @@ def spearman(x, y):
     return pearson(ranks(np.asarray(x, float)), ranks(np.asarray(y, float)))
 
 
-def correlation(x, y, measure=pearson, draws=5000, seed=0):
+def correlation(x, y, measure=pearson, draws=2000, seed=0):
     """(coefficient, two-sided permutation p)."""
     rng, found = np.random.default_rng(seed), measure(x, y)
     if np.isnan(found):

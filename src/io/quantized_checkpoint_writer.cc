@@ -207,6 +207,8 @@ void QuantizedCheckpointWriter::advance() {
               source_.folder().string(), ": the tensor '", entry.info.name,
               "' holds NaN or infinity; a quantized copy of it would be useless");
       write_next(*entry.source_bytes);
+      if (!replaced_.contains(source_.names().to_ours(entry.info.name)))
+        drop_pages(*entry.source_bytes);
       continue;
     }
     const auto codes = waiting_.find(entry.info.name);

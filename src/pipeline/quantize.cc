@@ -3,6 +3,7 @@
 #include <chrono>
 
 #include "base/error.h"
+#include "base/mapped_file.h"
 #include "calib/manifest.h"
 #include "io/quantized_checkpoint_writer.h"
 #include "io/sha256.h"
@@ -35,6 +36,7 @@ LinearReport quantize_linear(const Checkpoint& checkpoint,
           ": ", view.describe(), " holds NaN or infinity; a quantized copy of it would be useless");
   const QuantizedTensor quantized = quantize_weight(weight, scheme.weight, scalar_type(view.dtype));
   writer.write(linear.name, to_quantized_weight(quantized));
+  drop_pages(view.bytes);
   return {linear.name, linear.out, linear.in, describe(scheme), relative_error(weight, quantized)};
 }
 

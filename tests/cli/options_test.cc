@@ -90,7 +90,7 @@ TEST(Options, SamplingIsChecked) {
 
 TEST(Options, EveryVerbExplainsItself) {
   for (const char* verb :
-       {"inspect", "quantize", "generate", "evaluate", "report", "verify", "bench"}) {
+       {"inspect", "plan", "quantize", "analyze", "generate", "evaluate", "report", "verify", "bench"}) {
     ::testing::internal::CaptureStdout();
     EXPECT_FALSE(parse({verb, "--help"}));
     const std::string help = ::testing::internal::GetCapturedStdout();

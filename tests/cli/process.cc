@@ -4,10 +4,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <stdexcept>
 #include <thread>
 
@@ -66,6 +68,27 @@ ProcessResult run_qvlm(const std::vector<std::string>& arguments,
   int status = 0;
   if (::waitpid(child, &status, 0) != child) throw std::runtime_error("waitpid failed");
   return {exit_code(status), read_text_file(out), read_text_file(err)};
+}
+
+WatchedProcess watch_qvlm(const std::vector<std::string>& arguments,
+                          const std::map<std::string, std::string>& environment) {
+  const TemporaryFolder folder;
+  const std::string out = folder.path() / "out", err = folder.path() / "err";
+  const pid_t child = start(arguments, environment, out, err);
+  WatchedProcess result;
+  int status = 0;
+  while (::waitpid(child, &status, WNOHANG) != child) {
+    std::ifstream file("/proc/" + std::to_string(child) + "/status");
+    for (std::string line; std::getline(file, line);) {
+      if (!line.starts_with("RssAnon:")) continue;
+      const std::int64_t bytes = 1024 * std::stoll(line.substr(line.find_first_of("0123456789")));
+      result.peak_anonymous_bytes = std::max(result.peak_anonymous_bytes, bytes);
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  result.exit_code = exit_code(status);
+  result.err = read_text_file(err);
+  return result;
 }
 
 ProcessResult kill_qvlm(const std::vector<std::string>& arguments, double seconds) {

@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/parallel.h"
+#include "base/random.h"
 #include "model/projector.h"
 #include "model/rounded_weights.h"
 #include "search/adam.h"
@@ -23,10 +24,38 @@ using ::testing::HasSubstr;
 VisionEncoderOptions entropy_only(double weight) {
   VisionEncoderOptions options = no_terms();
   options.entropy_weight = weight;
-  options.epochs = 8;
+  options.epochs = 12;
   options.batch = 4;
   options.rate = 0.05;
   return options;
+}
+
+// All terms, two steps an epoch.
+VisionEncoderOptions short_run() {
+  VisionEncoderOptions options;
+  options.answer_weight = 0.1;
+  options.epochs = 2;
+  options.batch = 3;
+  options.norm_gains = true;
+  return options;
+}
+
+void expect_refused(const VisionEncoderStudy& study, ErrorKind kind, const std::string& word) {
+  try {
+    optimize_vision_encoder(study);
+    ADD_FAILURE() << "not refused: " << word;
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), kind);
+    EXPECT_THAT(error.what(), HasSubstr(word));
+  }
+}
+
+// Of the last four epochs.
+double mean_entropy(const VisionEncoderOutcome& outcome) {
+  double sum = 0.0;
+  for (std::size_t i = outcome.epochs.size() - 4; i < outcome.epochs.size(); ++i)
+    sum += outcome.epochs[i].entropy;
+  return sum / 4;
 }
 
 class VisionEncoderTest : public testing::Test {
@@ -35,27 +64,150 @@ class VisionEncoderTest : public testing::Test {
     return optimize_vision_encoder(tiny_.with(options));
   }
 
-  TinyStudy tiny_{"hub_default"};
+  TinyStudy tiny_{"full_two_layers"};
 };
 
-TEST_F(VisionEncoderTest, Print) {
-  for (const char* name : {"hub_default", "partial_tied", "full_two_layers"}) {
-    for (const int bits : {3, 4})
-    for (const double rate : {0.02, 0.05}) {
-    TinyStudy tiny(name);
-    for (auto& [linear, scheme] : tiny.schemes) scheme.weight.bits = scheme.activation->bits = bits;
-    for (const double weight : {1.0, -1.0, 0.0}) {
-      VisionEncoderOptions options = entropy_only(weight);
-      options.epochs = 16;
-      options.rate = rate;
-      if (weight == 0.0) options.error_weight = 1.0;
-      const VisionEncoderOutcome outcome = optimize_vision_encoder(tiny.with(options));
-      double last = 0;
-      for (int i = 12; i < 16; ++i) last += outcome.epochs[i].total / 4;
-      std::printf("%s bits %d rate %g w %g: first %.5f last quarter %.5f\n", name, bits, rate, weight, outcome.epochs[0].total, last);
-    }
+TEST_F(VisionEncoderTest, OnlyTheRightSignLowersEntropy) {
+  const VisionEncoderOutcome right = optimize(entropy_only(1.0));
+  const VisionEncoderOutcome wrong = optimize(entropy_only(-1.0));
+  const double start = right.epochs.front().entropy;  // one batch an epoch: nothing has moved yet
+  EXPECT_DOUBLE_EQ(wrong.epochs.front().entropy, start);
+  EXPECT_LT(mean_entropy(right), start);
+  EXPECT_GT(mean_entropy(wrong), start);
+}
+
+TEST_F(VisionEncoderTest, ClipsStayWithinTheirLimits) {
+  VisionEncoderOptions options = no_terms();
+  options.error_weight = 1.0;
+  options.output_weight = 0.0;
+  options.epochs = 6;
+  options.rate = 1.0;  // every step would leave them
+  bool moved = false;
+  for (const auto& [name, scheme] : optimize(options).schemes) {
+    for (const double clip : {scheme.weight.clip_ratio, scheme.activation->clip_ratio}) {
+      EXPECT_GE(clip, kLowestClip - 1e-7) << name;
+      EXPECT_LE(clip, 1.0) << name;
+      moved = moved || clip < 1.0;
     }
   }
+  EXPECT_TRUE(moved);
+}
+
+TEST_F(VisionEncoderTest, IsTheSameOnAnyNumberOfThreads) {
+  const int threads = thread_count();
+  std::vector<VisionEncoderOutcome> outcomes;
+  for (const int count : {1, 2, 2}) {
+    set_thread_count(count);
+    outcomes.push_back(optimize(short_run()));
+  }
+  set_thread_count(threads);
+  const VisionEncoderOutcome& first = outcomes.front();
+  for (const VisionEncoderOutcome& other : outcomes) {
+    EXPECT_EQ(other.schemes, first.schemes);
+    for (std::size_t i = 0; i < first.epochs.size(); ++i)
+      EXPECT_EQ(other.epochs[i].total, first.epochs[i].total);
+    for (const auto& [name, gain] : first.norm_gains)
+      EXPECT_TRUE(at::equal(other.norm_gains.at(name), gain)) << name;
+  }
+}
+
+TEST_F(VisionEncoderTest, AnnouncesWhatItMoved) {
+  const VisionEncoderOutcome outcome = optimize(short_run());
+  EXPECT_EQ(outcome.epochs.size(), 2U);
+  const std::string layer = "vision_tower.encoder.layers.0.";
+  EXPECT_EQ(outcome.norm_gains.size(),
+            2 * static_cast<std::size_t>(needed_vision_layers(tiny_.config)));
+  const at::Tensor gain = tiny_.root.get(layer + "layer_norm1.weight",
+                                         {tiny_.config.vision.hidden_size});
+  const at::Tensor change = outcome.norm_gains.at(layer + "layer_norm1.weight") / gain - 1;
+  EXPECT_GT(change.abs().max().item<double>(), 1e-3);
+  EXPECT_LT(change.abs().max().item<double>(), 0.1);
+  EXPECT_EQ(outcome.schemes.at(layer + "self_attn.q_proj").activation->clip_ratio,
+            outcome.schemes.at(layer + "self_attn.k_proj").activation->clip_ratio);
+  EXPECT_FALSE(outcome.schemes.contains("projector.linear_1"));  // quantized, not learned
+  EXPECT_TRUE(optimize(no_terms()).norm_gains.empty());
+}
+
+TEST_F(VisionEncoderTest, CountsItsSteps) {
+  for (VisionEncoderOptions options : {short_run(), no_terms()}) {
+    options.batch = 3;
+    VisionEncoderStudy study = tiny_.with(options);
+    std::int64_t steps = 0;
+    study.on_step = [&](const std::string&) { ++steps; };
+    optimize_vision_encoder(study);
+    EXPECT_EQ(steps, count_steps(study));
+  }
+}
+
+// What only text depends on is no business of the tower.
+TEST_F(VisionEncoderTest, LeavesOutSamplesWithoutAnImage) {
+  const VisionEncoderOutcome before = optimize(short_run());
+  tiny_.samples.insert(tiny_.samples.begin(), {.ids = {1, 5, 6}});
+  tiny_.kinds.insert(tiny_.kinds.begin(), std::vector<TokenKind>(3, TokenKind::kAnswer));
+  EXPECT_EQ(optimize(short_run()).schemes, before.schemes);
+}
+
+// The tower that was trained is the one that the schemes describe to everybody else.
+TEST_F(VisionEncoderTest, RunsWhatTheSchemesSay) {
+  LearnedTower tower(tiny_.root, tiny_.config, {tiny_.schemes});
+  Random random(4);
+  for (Parameter& parameter : tower.parameters())
+    parameter.logarithm = parameter.logarithm + random.uniform() * std::log(kLowestClip);
+  LinearSchemes schemes = tiny_.schemes;
+  for (const auto& [name, scheme] : tower.schemes())
+    schemes[name] = scheme;
+  const Weights rounded(std::make_shared<RoundedWeights>(tiny_.checkpoint, schemes),
+                        Execution::kSimulated);
+  const VisionTower quantized(rounded.scope("vision_tower"), tiny_.config);
+  const Projector projector(rounded.scope("projector"), tiny_.config);
+  const VisionEmbedding embedding(tiny_.root.scope("vision_tower"), tiny_.config.vision);
+  // On one thread each, as the tower is: sums are the same, and so are codes.
+  const States pixels = {tiny_.samples[0].pixels, tiny_.samples[1].pixels};
+  const States embedded =
+      map_states(pixels, [&](const at::Tensor& x) { return embedding.forward(x); });
+  const States images = map_states(
+      pixels, [&](const at::Tensor& x) { return projector.forward(quantized.forward(x)); });
+  const VisionTrace trace = tower.run(embedded);
+  for (std::size_t i = 0; i < images.size(); ++i)
+    EXPECT_TRUE(at::equal(trace.images[i], images[i]));
+}
+
+TEST_F(VisionEncoderTest, RefusesWhatItCannotLearnFrom) {
+  const VisionEncoderOptions options = no_terms();
+  TinyStudy no_images = tiny_;
+  for (StreamedSample& sample : no_images.samples)
+    sample.pixels.reset();
+  expect_refused(no_images.with(options), ErrorKind::kInvalidArgument, "image");
+  TinyStudy fewer_kinds = tiny_;
+  fewer_kinds.kinds.pop_back();
+  expect_refused(fewer_kinds.with(options), ErrorKind::kInvalidArgument, "kinds");
+  TinyStudy float_tower = tiny_;
+  float_tower.schemes.clear();
+  expect_refused(float_tower.with(options), ErrorKind::kInvalidArgument, "no linear");
+  for (const std::string name :
+       {"vision_tower.encoder.layers.0.mlp.fc1", "projector.linear_2"}) {
+    TinyStudy with_static = tiny_;
+    with_static.schemes.at(name).activation->dynamic = false;
+    expect_refused(with_static.with(options), ErrorKind::kUnsupported, name);
+  }
+}
+
+// The first step of Adam is its rate, whatever the gradient; two equal steps are twice that.
+TEST(Adam, StepsByItsRate) {
+  std::vector<Parameter> parameters = {{"a", at::tensor({-0.5, -0.5}), {}, false},
+                                       {"b", at::scalar_tensor(-0.01, at::kDouble), {}, true}};
+  for (Parameter& parameter : parameters)
+    parameter.logarithm = parameter.logarithm.to(at::kDouble);
+  Adam adam(0.1);
+  for (int i = 0; i < 2; ++i) {
+    parameters[0].gradient = at::tensor({3.0, -0.2}, at::kDouble);
+    parameters[1].gradient = at::scalar_tensor(-7.0, at::kDouble);
+    adam.step(parameters);
+    EXPECT_EQ(parameters[0].gradient.abs().sum().item<double>(), 0.0);
+  }
+  const at::Tensor want = at::tensor({-0.7, -0.3}, at::kDouble);
+  EXPECT_LE((parameters[0].logarithm - want).abs().max().item<double>(), 1e-6);
+  EXPECT_EQ(parameters[1].logarithm.item<double>(), 0.0);  // a clip is at most 1
 }
 
 }  // namespace
