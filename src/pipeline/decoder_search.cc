@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "base/error.h"
+#include "base/process_memory.h"
 #include "search/decoder_block.h"
 
 namespace qvlm {
@@ -200,6 +201,7 @@ DecoderSearchOutcome search_decoder(const DecoderStudy& study,
   for (const Block& block : plan.blocks) {
     if (stopped) break;
     const bool searched_now = search.run(block);
+    return_freed_memory();  // that of its layers
     const bool last = block.first + block.depth == study.config.text.layers;
     stopped = searched_now && !last && stop_requested && stop_requested();
   }

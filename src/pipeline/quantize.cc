@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/mapped_file.h"
+#include "base/process_memory.h"
 #include "calib/manifest.h"
 #include "io/quantized_checkpoint_writer.h"
 #include "io/sha256.h"
@@ -157,6 +158,7 @@ void Quantization::write(bool overwrite) {
     }
     if (progress_) progress_({done, total, linear.name});
     report_.linears.push_back(quantize_linear(checkpoint_, linear, scheme->second, writer));
+    return_freed_memory();  // else holes between what is kept add up to the size of the model
     ++done;
   }
   writer.commit();

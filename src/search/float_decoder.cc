@@ -45,9 +45,8 @@ States FloatDecoder::pull_back_to_inputs(const std::vector<States>& trajectory,
     const States& before = trajectory[i - 1];
     for_samples(before.size(), [&](std::size_t sample) {
       const RopeAngles angles = rope_.angles(0, before[sample].size(0));
-      gradients[sample] = pull_back(before[sample], gradients[sample], [&](const at::Tensor& x) {
-        return layer.forward(x, angles);
-      });
+      gradients[sample] = pull_back(before[sample], gradients[sample],
+                                    [&](const at::Tensor& x) { return layer.forward(x, angles); });
     });
   }
   return gradients;

@@ -68,7 +68,8 @@ void LearnedLayer::add_slot(at::ScalarType storage, Slot slot, std::vector<Param
   const auto of_ratio = [weight, scheme, storage, rounding = rounding_](const at::Tensor& ratio) {
     return round_weight(weight, ratio, scheme, storage, rounding);
   };
-  slot.weight = add_value(make_clip(slot.name + ".weight", scheme.clip_ratio), of_ratio, parameters);
+  slot.weight =
+      add_value(make_clip(slot.name + ".weight", scheme.clip_ratio), of_ratio, parameters);
   if (slot.scheme.activation) slot.clip = find_or_add_clip(slot, parameters);
   slots_.push_back(std::move(slot));
 }
@@ -80,8 +81,9 @@ std::size_t LearnedLayer::find_or_add_clip(const Slot& slot, std::vector<Paramet
            other.scheme.activation == slot.scheme.activation;
   });
   if (alike != slots_.end()) return alike->clip;
-  return add_value(make_clip(slot.name + ".input", slot.scheme.activation->clip_ratio),
-                   [](const at::Tensor& ratio) { return ratio; }, parameters);
+  return add_value(
+      make_clip(slot.name + ".input", slot.scheme.activation->clip_ratio),
+      [](const at::Tensor& ratio) { return ratio; }, parameters);
 }
 
 std::size_t LearnedLayer::add_value(Parameter parameter,

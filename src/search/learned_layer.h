@@ -62,7 +62,7 @@ class LearnedLayer {
   };
   using Values = std::vector<at::Tensor>;  // by place in values_
 
-  struct Slot {  // a quantized linear
+  struct Slot {              // a quantized linear
     std::size_t linear = 0;  // place in linears()
     std::string name;
     LinearScheme scheme;

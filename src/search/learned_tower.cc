@@ -77,8 +77,8 @@ std::vector<States> LearnedTower::pull_back_to_states(const VisionTrace& trace,
                                                       const States& gradients) const {
   std::vector<States> result(trace.states.size(), States(gradients.size()));
   for_samples(gradients.size(), [&](std::size_t sample) {
-    const at::Tensor at_features = qvlm::pull_back(
-        trace.features[sample], gradients[sample], [&](const at::Tensor& x) { return project(x); });
+    const at::Tensor at_features = qvlm::pull_back(trace.features[sample], gradients[sample],
+                                                   [&](const at::Tensor& x) { return project(x); });
     const c10::InferenceMode with_gradients(false);
     std::vector<at::Tensor> leaves;
     for (const at::Tensor& state : states_of(trace.states, sample))

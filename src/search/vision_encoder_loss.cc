@@ -15,7 +15,9 @@ States zeros_like(const States& states) {
   return map_states(states, [](const at::Tensor& x) { return at::zeros_like(x); });
 }
 
-States pick(const VisionReference& reference, const Batch& batch, at::Tensor VisionSample::* member) {
+States pick(const VisionReference& reference,
+            const Batch& batch,
+            at::Tensor VisionSample::*member) {
   States states;
   for (const std::size_t i : batch)
     states.push_back(reference.samples[i].*member);
@@ -84,13 +86,12 @@ class EntropyTerm {
   void add_gradient(std::size_t i, States& gradients) {
     if (!from_above_.empty()) add_scaled(from_above_, 1.0, gradients);
     if (i < 2) return;
-    const EntropyGradient pair = differentiate_entropy({trajectory_[i - 1], grids_[i - 2]},
-                                                       {trajectory_[i], grids_[i - 1]});
+    const EntropyGradient pair =
+        differentiate_entropy({trajectory_[i - 1], grids_[i - 2]}, {trajectory_[i], grids_[i - 1]});
     const double weight = weights_[i - 2];
     value_ += weight * pair.entropy;
     add_scaled(pair.above, scale_ * weight, gradients);
-    from_above_ =
-        map_states(pair.below, [&](const at::Tensor& x) { return scale_ * weight * x; });
+    from_above_ = map_states(pair.below, [&](const at::Tensor& x) { return scale_ * weight * x; });
   }
 
   double value() const { return value_; }
@@ -154,8 +155,7 @@ std::vector<double> VisionEncoderLoss::measure_weights() {
   }
   for (double& norm : norms)
     norm = std::sqrt(norm);
-  const double mean =
-      std::accumulate(norms.begin(), norms.end(), 0.0) / static_cast<double>(pairs);
+  const double mean = std::accumulate(norms.begin(), norms.end(), 0.0) / static_cast<double>(pairs);
   for (double& norm : norms)
     norm = mean > 0.0 ? norm / mean : 1.0;
   return norms;
@@ -199,10 +199,11 @@ void VisionEncoderLoss::add_decoder_terms(const Batch& batch,
   if (options.answer_weight != 0.0)
     terms.answer = add_answer_loss(batch, trajectory.back(), at_states);
   EntropyTerm entropy(trajectory, reference_.grids, weights_, options.entropy_weight);
-  at_states = decoder_.pull_back_to_inputs(
-      trajectory, std::move(at_states), [&](std::size_t i, States& at_output) {
-        if (options.entropy_weight != 0.0) entropy.add_gradient(i, at_output);
-      });
+  at_states = decoder_.pull_back_to_inputs(trajectory, std::move(at_states),
+                                           [&](std::size_t i, States& at_output) {
+                                             if (options.entropy_weight != 0.0)
+                                               entropy.add_gradient(i, at_output);
+                                           });
   terms.entropy = entropy.value();
   for (std::size_t i = 0; i < batch.size(); ++i) {
     const at::Tensor& positions = reference_.samples[batch[i]].image_positions;
@@ -222,10 +223,9 @@ LossTerms VisionEncoderLoss::evaluate(const Batch& batch) {
   }
   if (needs_decoder(options)) add_decoder_terms(batch, vision.images, terms, gradients);
   tower_.pull_back(vision, gradients);
-  terms.total =
-      options.error_weight * (options.tower_weight * terms.tower +
-                              options.output_weight * terms.output) +
-      options.entropy_weight * terms.entropy + options.answer_weight * terms.answer;
+  terms.total = options.error_weight *
+                    (options.tower_weight * terms.tower + options.output_weight * terms.output) +
+                options.entropy_weight * terms.entropy + options.answer_weight * terms.answer;
   return terms;
 }
 

@@ -15,8 +15,8 @@ void describe_positions(const std::vector<std::int32_t>& ids,
                         const std::vector<TokenKind>& kinds,
                         std::int64_t image_token_id,
                         VisionSample& sample) {
-  require(ids.size() == kinds.size(), ErrorKind::kInvalidArgument,
-          "vision encoder: a sample has ", ids.size(), " positions and ", kinds.size(), " kinds");
+  require(ids.size() == kinds.size(), ErrorKind::kInvalidArgument, "vision encoder: a sample has ",
+          ids.size(), " positions and ", kinds.size(), " kinds");
   std::vector<std::int64_t> image, answer, before;
   for (std::size_t i = 0; i < ids.size(); ++i) {
     if (ids[i] == image_token_id) image.push_back(static_cast<std::int64_t>(i));
@@ -36,7 +36,7 @@ States hidden_states(const std::vector<StreamedSample>& samples) {
   return states;
 }
 
-void set_each(at::Tensor VisionSample::* member,
+void set_each(at::Tensor VisionSample::*member,
               const std::vector<StreamedSample>& from,
               std::vector<VisionSample>& samples) {
   for (std::size_t i = 0; i < samples.size(); ++i)

@@ -49,8 +49,8 @@ TEST(LearnedRounding, WeightsAreThoseOfTheGrid) {
           scheme.clip_ratio = ratio;
           const at::Tensor want = quantize_weight(weight, scheme, storage).dequantize();
           scheme.clip_ratio = 0.5;  // the clip takes its place
-          const at::Tensor got =
-              round_weight(weight, to_clip(ratio, learned), scheme, storage, CodeRounding::kNearest);
+          const at::Tensor got = round_weight(weight, to_clip(ratio, learned), scheme, storage,
+                                              CodeRounding::kNearest);
           EXPECT_TRUE(at::equal(got.detach(), want)) << describe({scheme, {}, {}}) << " " << ratio;
           EXPECT_EQ(got.requires_grad(), learned);
         }

@@ -37,7 +37,9 @@ class WholeGraph {
 
  private:
   at::Tensor ratio(const std::string& name) const { return leaves_.at(name).exp().to(at::kFloat); }
-  Linear round(const std::string& name, const at::Tensor& bias, const InputRounding& input,
+  Linear round(const std::string& name,
+               const at::Tensor& bias,
+               const InputRounding& input,
                const at::Tensor& clip) const {
     const at::Tensor stored = find_stored(name);
     return {round_weight(stored.to(at::kFloat), clip, study_.schemes.at(name).weight,
@@ -46,7 +48,8 @@ class WholeGraph {
   }
   at::Tensor find_stored(const std::string& name) const {
     for (const LinearShape& linear : list_linears(study_.config))
-      if (linear.name == name) return study_.root.get_stored(name + ".weight", {linear.out, linear.in});
+      if (linear.name == name)
+        return study_.root.get_stored(name + ".weight", {linear.out, linear.in});
     return {};
   }
 
@@ -152,16 +155,16 @@ at::Tensor WholeGraph::loss(const std::vector<double>& weights) const {
     answers.push_back(at::tensor(sample.ids, at::kLong).slice(0, tokens - kAnswerTokens));
   }
   const VisionEncoderOptions& options = study_.options;
-  at::Tensor total = options.error_weight * (options.tower_weight * error(images, float_images, 0) +
-                                             options.output_weight * error(outputs, float_outputs, 1));
+  at::Tensor total =
+      options.error_weight * (options.tower_weight * error(images, float_images, 0) +
+                              options.output_weight * error(outputs, float_outputs, 1));
   for (std::size_t k = 0; k < weights.size(); ++k) {
     const at::Tensor entropy = conditional_entropy(
         joint_table(at::cat(flat[k]), make_entropy_grid(exact[k], study_.tau), at::cat(flat[k + 1]),
                     make_entropy_grid(exact[k + 1], study_.tau)));
     total = total + options.entropy_weight * weights[k] * entropy;
   }
-  return total +
-         options.answer_weight * at::cross_entropy_loss(at::cat(logits), at::cat(answers));
+  return total + options.answer_weight * at::cross_entropy_loss(at::cat(logits), at::cat(answers));
 }
 
 std::vector<double> WholeGraph::weights() const {
@@ -243,19 +246,17 @@ TEST_P(ModelTest, RecomputedGradientIsThatOfTheWholeGraph) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Llava,
-                         ModelTest,
-                         testing::Values("hub_default",
-                                         "full_two_layers",
-                                         "partial_tied",
-                                         "biases_bf16"),
-                         [](const auto& param_info) { return param_info.param; });
+INSTANTIATE_TEST_SUITE_P(
+    Llava,
+    ModelTest,
+    testing::Values("hub_default", "full_two_layers", "partial_tied", "biases_bf16"),
+    [](const auto& param_info) { return param_info.param; });
 
 // One term of the loss by itself.
 struct Term {
   std::string name;
-  double VisionEncoderOptions::* weight;
-  double LossTerms::* value;
+  double VisionEncoderOptions::*weight;
+  double LossTerms::*value;
 };
 
 class TermTest : public testing::TestWithParam<Term> {
@@ -323,7 +324,8 @@ TEST_P(TermTest, GradientIsTheLimitOfDifferences) {
   at::manual_seed(1);
   for (int i = 0; i < 3; ++i) {
     const std::vector<at::Tensor> direction = loss.random_direction();
-    const double difference = (loss.at(direction, kStep) - loss.at(direction, -kStep)) / (2 * kStep);
+    const double difference =
+        (loss.at(direction, kStep) - loss.at(direction, -kStep)) / (2 * kStep);
     loss.at(direction, 0.0);
     const std::vector<at::Tensor> gradient = loss.gradient();
     const double norm = std::sqrt(dot(gradient, gradient));
@@ -358,17 +360,14 @@ TEST_P(TermTest, IsTheOnlyOneWhereOthersHaveNoWeight) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Loss,
-                         TermTest,
-                         testing::Values(Term{"tower", &VisionEncoderOptions::tower_weight,
-                                              &LossTerms::tower},
-                                         Term{"output", &VisionEncoderOptions::output_weight,
-                                              &LossTerms::output},
-                                         Term{"entropy", &VisionEncoderOptions::entropy_weight,
-                                              &LossTerms::entropy},
-                                         Term{"answer", &VisionEncoderOptions::answer_weight,
-                                              &LossTerms::answer}),
-                         [](const auto& param_info) { return param_info.param.name; });
+INSTANTIATE_TEST_SUITE_P(
+    Loss,
+    TermTest,
+    testing::Values(Term{"tower", &VisionEncoderOptions::tower_weight, &LossTerms::tower},
+                    Term{"output", &VisionEncoderOptions::output_weight, &LossTerms::output},
+                    Term{"entropy", &VisionEncoderOptions::entropy_weight, &LossTerms::entropy},
+                    Term{"answer", &VisionEncoderOptions::answer_weight, &LossTerms::answer}),
+    [](const auto& param_info) { return param_info.param.name; });
 
 }  // namespace
 }  // namespace qvlm

@@ -117,8 +117,8 @@ TEST_F(VisionEncoderTest, AnnouncesWhatItMoved) {
   const std::string layer = "vision_tower.encoder.layers.0.";
   EXPECT_EQ(outcome.norm_gains.size(),
             2 * static_cast<std::size_t>(needed_vision_layers(tiny_.config)));
-  const at::Tensor gain = tiny_.root.get(layer + "layer_norm1.weight",
-                                         {tiny_.config.vision.hidden_size});
+  const at::Tensor gain =
+      tiny_.root.get(layer + "layer_norm1.weight", {tiny_.config.vision.hidden_size});
   const at::Tensor change = outcome.norm_gains.at(layer + "layer_norm1.weight") / gain - 1;
   EXPECT_GT(change.abs().max().item<double>(), 1e-3);
   EXPECT_LT(change.abs().max().item<double>(), 0.1);
@@ -184,8 +184,7 @@ TEST_F(VisionEncoderTest, RefusesWhatItCannotLearnFrom) {
   TinyStudy float_tower = tiny_;
   float_tower.schemes.clear();
   expect_refused(float_tower.with(options), ErrorKind::kInvalidArgument, "no linear");
-  for (const std::string name :
-       {"vision_tower.encoder.layers.0.mlp.fc1", "projector.linear_2"}) {
+  for (const std::string name : {"vision_tower.encoder.layers.0.mlp.fc1", "projector.linear_2"}) {
     TinyStudy with_static = tiny_;
     with_static.schemes.at(name).activation->dynamic = false;
     expect_refused(with_static.with(options), ErrorKind::kUnsupported, name);
