@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# From a clone to a judged quantized model: installs what is missing, builds, quantizes the bundled model to W8A8
-# and W4A8, evaluates all three on easy-VQA's official test split, prints one table, answers one question.
+# From a clone to a judged quantized model: installs what is missing, builds, quantizes the bundled model and an
+# outlier twin of it to W4A8 and W4A4, each rounded to nearest and by Q-VLM's joint search, evaluates everything on
+# easy-VQA's official test split, prints a table for each, answers one question.
 #
 #   scripts/quickstart.sh [--items N]     N: evaluate only the first N items
 set -euo pipefail
@@ -15,6 +16,7 @@ esac
 
 model=models/reference-llava
 data=build/data/easy-vqa-test
+calibration=build/data/easy-vqa-calibration
 out=build/quickstart
 qvlm=build/release/qvlm
 
@@ -39,25 +41,38 @@ evaluate() {  # evaluate NAME MODEL [OPTIONS]
   "$qvlm" evaluate "$2" --data "$data" "${items[@]}" --report "$out/$1.json" "${@:3}" >"$out/$1.txt"
 }
 
-scripts/install_deps.sh
+compare_recipes() {  # compare_recipes NAME MODEL: float, nearest and searched at W4A8 and W4A4
+  local name recipe reports=("$out/$1-float.json")
+  evaluate "$1-float" "$2"
+  for recipe in w4a8 qvlm-w4a8 w4a4 qvlm-w4a4; do
+    name=$1-$recipe
+    say "quantize $1 by $recipe"
+    "$qvlm" quantize "$2" "$out/$name" --recipe "configs/recipes/$recipe.yaml" --data "$calibration" \
+      >"$out/$name-quantize.txt"
+    evaluate "$name" "$out/$name" --reference "$out/$1-float.json"
+    reports+=("$out/$name.json")
+  done
+  tables+=("$("$qvlm" report "${reports[@]}")")
+}
+
+scripts/install_deps.sh --dev  # the twin is made with transformers
 build
 say "data ($data)"
-.venv/bin/python scripts/export_datasets.py build/data
+.venv/bin/python scripts/export_datasets.py build/data --calibration 512
 
 rm -rf "$out"
 mkdir -p "$out"
-evaluate float "$model"
-for name in w8a8 w4a8; do
-  say "quantize to $name"
-  "$qvlm" quantize "$model" "$out/$name" --recipe "configs/recipes/$name.yaml" >"$out/$name-quantize.txt"
-  evaluate "$name" "$out/$name" --reference "$out/float.json"
+say "make an outlier twin: the same function, harder to quantize"
+.venv/bin/python scripts/make_outlier_twin.py "$model" "$out/twin" --kind turned --seed 1
+tables=()
+compare_recipes model "$model"
+compare_recipes twin "$out/twin"
+for table in "${tables[@]}"; do
+  printf '\n%s\n' "$table"
 done
-
-echo
-"$qvlm" report "$out/float.json" "$out/w8a8.json" "$out/w4a8.json"
 
 samples=("$model"/samples/*.png)
 question="what shape is in the image?"
 echo
 say "${samples[0]}: $question"
-"$qvlm" --quiet generate "$out/w4a8" --image "${samples[0]}" --prompt "$question"
+"$qvlm" --quiet generate "$out/model-qvlm-w4a8" --image "${samples[0]}" --prompt "$question"

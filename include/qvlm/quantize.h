@@ -30,7 +30,8 @@ struct BlockReport {
   // At the block's output, on the samples that were searched: of the unclipped layers, of one layer
   // searched after the other, and of the choice.
   double start_error = 0.0, greedy_error = 0.0, error = 0.0;
-  // On the samples set aside, of the unclipped layers and of what was found; 0 without such samples.
+  // On the samples set aside, of the unclipped layers and of what was found; 0 without such
+  // samples.
   double held_out_start = 0.0, held_out_error = 0.0;
   bool kept = true;           // false: the set-aside samples disagreed, the layers stay unclipped
   std::int64_t forwards = 0;  // layer-forwards of the search
@@ -51,11 +52,11 @@ struct SearchReport {
   std::optional<double> h0;     // threshold of the plan, where its strategy has one
   double allowed_forwards = 0;  // infinite: a threshold was given
   double planned_forwards = 0;
-  std::vector<double> entropy;     // D(k, k+1) of neighbouring decoder layers; may be empty
+  std::vector<double> entropy;  // D(k, k+1) of neighbouring decoder layers; may be empty
   std::vector<BlockReport> blocks;
-  std::vector<VisionEpoch> vision;  // empty unless the recipe has `vision_encoder`
+  std::vector<VisionEpoch> vision;           // empty unless the recipe has `vision_encoder`
   std::map<std::string, std::int64_t> wins;  // how many layers chose what
-  std::int64_t forwards = 0;       // layer-forwards of all searches, of resumed runs too
+  std::int64_t forwards = 0;                 // layer-forwards of all searches, of resumed runs too
   // Of this run: in searches, what their layer-forwards take at the median speed of the float
   // model's layers, and for calibration, dependencies and everything else.
   double search_seconds = 0.0, forward_seconds = 0.0, other_seconds = 0.0;

@@ -19,8 +19,8 @@ struct Scheme {
   int bits = 8;           // 2..8
   bool symmetric = true;  // zero_point is 0 and scale = absmax / ((2^bits - 1) / 2)
   Granularity granularity = Granularity::kChannel;
-  int group_size = 0;       // only with kGroup: 32, 64 or 128
-  bool dynamic = false;     // activations: scales computed while running, nothing is stored
+  int group_size = 0;    // only with kGroup: 32, 64 or 128
+  bool dynamic = false;  // activations: scales computed while running, nothing is stored
   // In (0, 1]: the range is this share of the measured one; of static activations: it covers this
   // share of the measured values.
   double clip_ratio = 1.0;

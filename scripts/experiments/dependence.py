@@ -36,8 +36,8 @@ def pairs(report):
 def both(x, y):
     """Pearson and Spearman, each with its permutation p."""
     texts = []
-    for measure in (statistics.pearson, statistics.spearman):
-        value, p = statistics.correlation(x, y, measure)
+    for of_ranks in (False, True):
+        value, p = statistics.correlation(x, y, of_ranks)
         texts.append("-" if np.isnan(value) else f"{signed(value)} ({p:.2f})")
     return " / ".join(texts)
 
@@ -156,7 +156,7 @@ def best_within(name, numbers, report, every, budget):
         return max(gain for cost, gain in every if cost <= budget)
     if name == "random":
         rng = np.random.default_rng(0)
-        draws = [rng.random(len(report["decoder"]) - 1) for _ in range(200)]
+        draws = [rng.random(len(report["decoder"]) - 1) for _ in range(50)]
         return np.mean([planned(draw, report, budget) for draw in draws])
     return planned(numbers[name], report, budget)
 

@@ -85,13 +85,16 @@ def spearman(x, y):
     return pearson(ranks(np.asarray(x, float)), ranks(np.asarray(y, float)))
 
 
-def correlation(x, y, measure=pearson, draws=2000, seed=0):
-    """(coefficient, two-sided permutation p)."""
-    rng, found = np.random.default_rng(seed), measure(x, y)
+def correlation(x, y, of_ranks=False, draws=2000, seed=0):
+    """(Pearson's or, of ranks, Spearman's coefficient, two-sided permutation p)."""
+    x, y = (ranks(np.asarray(values, float)) if of_ranks else np.asarray(values, float) for values in (x, y))
+    found = pearson(x, y)
     if np.isnan(found):
-        return found, float("nan")
-    beyond = sum(abs(measure(rng.permutation(x), y)) >= abs(found) - 1e-12 for _ in range(draws))
-    return found, (beyond + 1) / (draws + 1)
+        return found, found
+    rng = np.random.default_rng(seed)
+    shuffled = rng.permuted(np.tile(x - x.mean(), (draws, 1)), axis=1) @ (y - y.mean())
+    beyond = np.abs(shuffled) >= abs((x - x.mean()) @ (y - y.mean())) * (1 - 1e-12)
+    return found, (beyond.sum() + 1) / (draws + 1)
 
 
 def residual(y, on):

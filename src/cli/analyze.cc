@@ -65,9 +65,9 @@ Table plan_table(const Analysis& analysis) {
 
 void warn_of_collapsed_codes(const Analysis& analysis) {
   constexpr double kCollapsed = 0.9;
-  const auto collapsed = std::count_if(
-      analysis.decoder.begin(), analysis.decoder.end(),
-      [](const LayerAnalysis& layer) { return layer.level_share > kCollapsed; });
+  const auto collapsed =
+      std::count_if(analysis.decoder.begin(), analysis.decoder.end(),
+                    [](const LayerAnalysis& layer) { return layer.level_share > kCollapsed; });
   if (collapsed == 0) return;
   std::cout << "warning: at " << collapsed
             << " layers one code holds over 90 % of the values (outliers): their entropy says "

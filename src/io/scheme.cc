@@ -52,8 +52,8 @@ void check_weight_scheme(const Scheme& scheme, std::string_view where, ErrorKind
 
 void check_activation_scheme(const Scheme& scheme, std::string_view where, ErrorKind kind) {
   check_common(scheme, where, kind);
-  const bool stored = scheme.granularity == Granularity::kTensor ||
-                      scheme.granularity == Granularity::kChannel;
+  const bool stored =
+      scheme.granularity == Granularity::kTensor || scheme.granularity == Granularity::kChannel;
   require(scheme.dynamic ? scheme.granularity == Granularity::kToken : stored, kind, where,
           ": activations are quantized per token while running (dynamic), or on stored scales of "
           "granularity tensor or channel");

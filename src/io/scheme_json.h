@@ -15,7 +15,8 @@ Json scheme_to_json(const Scheme& scheme);
 Scheme weight_from_json(const Json& node);
 Scheme activation_from_json(const Json& node);
 
-// {"weight": a scheme, "activation": a scheme or null, "input_scale": [0.11] with static activations}
+// {"weight": a scheme, "activation": a scheme or null, "input_scale": [0.11] with static
+// activations}
 Json linear_scheme_to_json(const LinearScheme& scheme);
 // Also throws kCorrupt for scales that do not fit the activation scheme.
 LinearScheme linear_scheme_from_json(const Json& node);

@@ -9,9 +9,9 @@ namespace qvlm {
 // Throws kInvalidArgument if writing `folder` would remove `source`, or add to it.
 void check_apart(const std::filesystem::path& folder, const std::filesystem::path& source);
 
-// Throws kInvalidArgument if `folder` is a file, or holds something and `overwrite` is false or it is
-// no model (neither config.json nor qvlm.json): a slip in a path must not cost somebody a folder of
-// other things.
+// Throws kInvalidArgument if `folder` is a file, or holds something and `overwrite` is false or it
+// is no model (neither config.json nor qvlm.json): a slip in a path must not cost somebody a folder
+// of other things.
 void check_replaceable(const std::filesystem::path& folder, bool overwrite);
 
 class StagedFolder {

@@ -65,17 +65,17 @@ at::Tensor DecoderLayer::forward(const at::Tensor& x,
                                  const RopeAngles& angles,
                                  KvCache& cache,
                                  std::int64_t index) const {
-  return forward_with(
-      x, angles, [&](const at::Tensor& query, const at::Tensor& key, const at::Tensor& value) {
-        return cached_attention(query, cache.append(index, key, value));
-      });
+  return forward_with(x, angles,
+                      [&](const at::Tensor& query, const at::Tensor& key, const at::Tensor& value) {
+                        return cached_attention(query, cache.append(index, key, value));
+                      });
 }
 
 at::Tensor DecoderLayer::forward(const at::Tensor& x, const RopeAngles& angles) const {
-  return forward_with(
-      x, angles, [](const at::Tensor& query, const at::Tensor& key, const at::Tensor& value) {
-        return attention(query, key, value, /*causal=*/true);
-      });
+  return forward_with(x, angles,
+                      [](const at::Tensor& query, const at::Tensor& key, const at::Tensor& value) {
+                        return attention(query, key, value, /*causal=*/true);
+                      });
 }
 
 std::vector<NamedLinear> DecoderLayer::linears() {

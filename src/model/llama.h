@@ -31,10 +31,12 @@ class DecoderLayer {
 
  private:
   // Attention over rotated queries [heads, tokens, head_dim], keys and values [kv_heads, ...].
-  using Attend = std::function<
-      at::Tensor(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value)>;
+  using Attend = std::function<at::Tensor(
+      const at::Tensor& query, const at::Tensor& key, const at::Tensor& value)>;
 
-  at::Tensor forward_with(const at::Tensor& x, const RopeAngles& angles, const Attend& attend) const;
+  at::Tensor forward_with(const at::Tensor& x,
+                          const RopeAngles& angles,
+                          const Attend& attend) const;
 
   TextConfig config_;
   at::Tensor input_norm_, post_attention_norm_;

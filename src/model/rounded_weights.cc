@@ -28,8 +28,8 @@ QuantizedWeight RoundedWeights::load_codes(const std::string& linear,
                                            std::int64_t out,
                                            std::int64_t in) const {
   const at::Tensor stored = floats_->load(linear + ".weight", {out, in});
-  return to_quantized_weight(quantize_weight(stored.to(at::kFloat), schemes_.at(linear).weight,
-                                             stored.scalar_type()));
+  return to_quantized_weight(
+      quantize_weight(stored.to(at::kFloat), schemes_.at(linear).weight, stored.scalar_type()));
 }
 
 }  // namespace qvlm

@@ -13,7 +13,9 @@ using ReplacedTensors = std::map<std::string, at::Tensor>;
 class RoundedWeights : public WeightSource {
  public:
   // schemes: of the linears that are rounded.
-  RoundedWeights(const Checkpoint& checkpoint, LinearSchemes schemes, ReplacedTensors replaced = {});
+  RoundedWeights(const Checkpoint& checkpoint,
+                 LinearSchemes schemes,
+                 ReplacedTensors replaced = {});
 
   at::Tensor load(const std::string& name, c10::IntArrayRef shape) const override;
   std::optional<LinearScheme> find_scheme(const std::string& linear) const override;

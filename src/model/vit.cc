@@ -69,8 +69,9 @@ at::Tensor VisionLayer::forward(const at::Tensor& x) const {
 }
 
 std::vector<NamedLinear> VisionLayer::linears() {
-  return {{"self_attn.q_proj", &q_, 0},   {"self_attn.k_proj", &k_, 0}, {"self_attn.v_proj", &v_, 0},
-          {"self_attn.out_proj", &out_, 1}, {"mlp.fc1", &fc1_, 2},        {"mlp.fc2", &fc2_, 3}};
+  return {{"self_attn.q_proj", &q_, 0}, {"self_attn.k_proj", &k_, 0},
+          {"self_attn.v_proj", &v_, 0}, {"self_attn.out_proj", &out_, 1},
+          {"mlp.fc1", &fc1_, 2},        {"mlp.fc2", &fc2_, 3}};
 }
 
 std::vector<std::pair<std::string, at::Tensor*>> VisionLayer::norm_gains() {

@@ -75,8 +75,8 @@ std::vector<PlanAnalysis> make_plans(const PlanOptions& recipe_options,
     PlanOptions options = recipe_options;
     options.strategy = strategy;
     if (strategy != PlanStrategy::kEntropy) options.h0.reset();  // a threshold on entropies
-    plans.push_back(describe_plan(
-        make_plan(options, make_plan_numbers(strategy, measured, gains), cost)));
+    plans.push_back(
+        describe_plan(make_plan(options, make_plan_numbers(strategy, measured, gains), cost)));
   }
   return plans;
 }
@@ -119,11 +119,11 @@ Analysis analyze(const std::filesystem::path& model,
   const double tree = options.joint_gains ? cost.of_block(recipe.plan.max_depth) : 0.0;
   const auto total = static_cast<std::int64_t>((2.0 + tree) * double(config.text.layers));
   std::int64_t done = 0;
-  const DecoderStudy study{root, config, schemes, *recipe.search, recipe.plan.tau,
-                           [&](const std::string& what) {
-                             ++done;
-                             if (progress) progress({done, std::max(done, total), what});
-                           }};
+  const DecoderStudy study{
+      root, config, schemes, *recipe.search, recipe.plan.tau, [&](const std::string& what) {
+        ++done;
+        if (progress) progress({done, std::max(done, total), what});
+      }};
   result.vision = analyze_vision(root, config, samples.samples, recipe.plan.tau);
   const DecoderInputs inputs = run_to_decoder(checkpoint, config, schemes, {}, samples.samples);
   const LayerDependencies measured = measure_dependencies(study, inputs.exact, true);

@@ -31,8 +31,8 @@ std::string describe_setting(const LayerClips& clips) {
   std::string text;
   for (std::size_t i = 0; i < clips.size(); ++i) {
     if (i > 0 && clips[i] == clips[0]) continue;
-    text += (text.empty() ? "" : "; ") + join("activation ", clips[i].activation, ", weight ",
-                                              clips[i].weight);
+    text += (text.empty() ? "" : "; ") +
+            join("activation ", clips[i].activation, ", weight ", clips[i].weight);
   }
   return text;
 }

@@ -30,8 +30,8 @@ class Window {
     }
     const std::vector<Unit> units = decoder_units(study_.config);
     while (static_cast<int>(layers_.size()) < depth && next() < units.size()) {
-      layers_.push_back(std::make_unique<TrialLayer>(units[next()], study_.root, study_.config,
-                                                     study_.schemes));
+      layers_.push_back(
+          std::make_unique<TrialLayer>(units[next()], study_.root, study_.config, study_.schemes));
       layers_.back()->measure_scales(exact_.back(), study_.search.activation_clip);
       exact_.push_back(layers_.back()->run_float(exact_.back()));
     }

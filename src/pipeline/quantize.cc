@@ -52,7 +52,8 @@ std::string identify_run(const Checkpoint& checkpoint,
     if (extension != ".safetensors" && extension != ".json") continue;
     files[entry.path().filename().string()] = sha256_file(entry.path());
   }
-  std::string text = join("qvlm " QVLM_VERSION "\n", recipe_to_json(recipe).dump(), "\n", data_sha256);
+  std::string text =
+      join("qvlm " QVLM_VERSION "\n", recipe_to_json(recipe).dump(), "\n", data_sha256);
   for (const auto& [name, hash] : files)
     text += "\n" + name + " " + hash;
   return sha256(text);

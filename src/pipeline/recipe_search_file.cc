@@ -17,7 +17,9 @@ CalibrationOptions read_calibration(const YamlReader& yaml, const YAML::Node& no
   return options;
 }
 
-std::optional<double> read_optional(const YamlReader& yaml, const YAML::Node& node, const char* key) {
+std::optional<double> read_optional(const YamlReader& yaml,
+                                    const YAML::Node& node,
+                                    const char* key) {
   if (!node[key].IsDefined()) return std::nullopt;
   return yaml.value<double>(node[key], key);
 }
@@ -75,8 +77,8 @@ SearchOptions read_search(const YamlReader& yaml, const YAML::Node& node) {
 
 VisionEncoderOptions read_vision_encoder(const YamlReader& yaml, const YAML::Node& node) {
   yaml.check_keys(node, "'vision_encoder'",
-                  {"epochs", "batch", "rate", "entropy_weight", "error_weight", "tower_weight", "output_weight",
-                   "answer_weight", "norm_gains", "seed"});
+                  {"epochs", "batch", "rate", "entropy_weight", "error_weight", "tower_weight",
+                   "output_weight", "answer_weight", "norm_gains", "seed"});
   VisionEncoderOptions options;
   options.epochs = yaml.number(node, "epochs", options.epochs, 1, 100000);
   options.batch = yaml.number(node, "batch", options.batch, 1, 100000);
@@ -97,7 +99,8 @@ VisionEncoderOptions read_vision_encoder(const YamlReader& yaml, const YAML::Nod
 }  // namespace
 
 void read_search_options(const YamlReader& yaml, const YAML::Node& root, Recipe& recipe) {
-  if (const YAML::Node node = root["calibration"]) recipe.calibration = read_calibration(yaml, node);
+  if (const YAML::Node node = root["calibration"])
+    recipe.calibration = read_calibration(yaml, node);
   if (const YAML::Node node = root["plan"]) recipe.plan = read_plan(yaml, node);
   if (const YAML::Node node = root["search"]) recipe.search = read_search(yaml, node);
   if (const YAML::Node node = root["vision_encoder"])

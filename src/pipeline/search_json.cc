@@ -170,9 +170,8 @@ SearchReport search_from_json(const Json& node) {
   const Json vision = node.get("vision");
   for (std::size_t i = 0; i < vision.size(); ++i)
     report.vision.push_back(epoch_from_json(vision.at(i)));
-  node.get("wins").for_each([&](const std::string& choice, const Json& count) {
-    report.wins[choice] = count.as_int();
-  });
+  node.get("wins").for_each(
+      [&](const std::string& choice, const Json& count) { report.wins[choice] = count.as_int(); });
   report.forwards = node.get_int("forwards");
   return report;
 }

@@ -15,12 +15,13 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 // Layer-forwards of the whole run, as far as they are known.
-std::int64_t expected_forwards(const Recipe& recipe, const ModelConfig& config,
+std::int64_t expected_forwards(const Recipe& recipe,
+                               const ModelConfig& config,
                                const SearchJournal& journal) {
   const std::int64_t layers = config.text.layers;
   if (!recipe.search) return 0;
-  const double search = journal.plan() ? journal.plan()->cost
-                                       : cost_of_fixed(search_cost(*recipe.search), layers, 1);
+  const double search =
+      journal.plan() ? journal.plan()->cost : cost_of_fixed(search_cost(*recipe.search), layers, 1);
   return layers + static_cast<std::int64_t>(std::ceil(search));
 }
 
@@ -31,7 +32,8 @@ std::function<void(const std::string&)> count_forwards(const Recipe& recipe,
                                                        const ProgressCallback& progress) {
   return [&, done = std::int64_t{0}](const std::string& what) mutable {
     ++done;
-    if (progress) progress({done, std::max(done, expected_forwards(recipe, config, journal)), what});
+    if (progress)
+      progress({done, std::max(done, expected_forwards(recipe, config, journal)), what});
   };
 }
 
@@ -52,7 +54,8 @@ void take(const LinearSchemes& from, LinearSchemes& to) {
     to[name] = scheme;
 }
 
-void describe_data(const CalibrationSamples& samples, const Manifest& manifest,
+void describe_data(const CalibrationSamples& samples,
+                   const Manifest& manifest,
                    SearchReport& report) {
   const TokenShares shares = samples.shares();
   report.samples = static_cast<std::int64_t>(samples.samples.size());
@@ -87,8 +90,9 @@ SearchRun run_search(const Checkpoint& checkpoint,
   if (recipe.search) {
     const DecoderInputs inputs =
         run_to_decoder(checkpoint, config, run.schemes, run.norm_gains, samples.samples);
-    const DecoderStudy study{root, config, schemes, *recipe.search, recipe.plan.tau,
-                             count_forwards(recipe, config, journal, progress)};
+    const DecoderStudy study{
+        root,           config,          schemes,
+        *recipe.search, recipe.plan.tau, count_forwards(recipe, config, journal, progress)};
     DecoderSearchOutcome outcome =
         search_decoder(study, recipe.plan, inputs, journal, options.stop_requested);
     take(outcome.schemes, run.schemes);

@@ -9,8 +9,8 @@
 namespace qvlm {
 
 struct VisionRun {
-  LinearSchemes schemes;         // of the tower's quantized linears, with new clips
-  ReplacedTensors norm_gains;    // by whole names; empty unless they are learned
+  LinearSchemes schemes;       // of the tower's quantized linears, with new clips
+  ReplacedTensors norm_gains;  // by whole names; empty unless they are learned
   std::vector<VisionEpoch> epochs;
 };
 

@@ -9,8 +9,7 @@ InputRounding make_rounding(std::function<at::Tensor(const at::Tensor&)> functio
 
 InputRounding make_rounding(const LinearScheme& scheme) {
   if (!scheme.activation) {
-    return make_rounding(
-        [](const at::Tensor& x) { return x.to(at::kBFloat16).to(at::kFloat); });
+    return make_rounding([](const at::Tensor& x) { return x.to(at::kBFloat16).to(at::kFloat); });
   }
   const Scheme activation = *scheme.activation;
   if (activation.dynamic) {

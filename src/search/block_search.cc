@@ -128,7 +128,8 @@ TreeChoice choose(const ErrorTree& tree, int depth) {
     auto child = tree.find(extended(result.greedy, 0));
     std::vector<int> best = child->first;
     result.greedy_error = child->second;
-    for (int place = 1; (child = tree.find(extended(result.greedy, place))) != tree.end(); ++place) {
+    for (int place = 1; (child = tree.find(extended(result.greedy, place))) != tree.end();
+         ++place) {
       if (child->second >= result.greedy_error) continue;
       best = child->first;
       result.greedy_error = child->second;
@@ -147,8 +148,7 @@ BlockResult search_block(BlockTrial& trial,
     case SearchMethod::kBeam:
       return search_beam(trial, candidates, options.beam_width);
     case SearchMethod::kDescent:
-      return search_by_descent(trial, candidates,
-                               search_beam(trial, candidates, /*width=*/1));
+      return search_by_descent(trial, candidates, search_beam(trial, candidates, /*width=*/1));
   }
   fail(ErrorKind::kInternal, "search: unknown method");
 }

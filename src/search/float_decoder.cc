@@ -4,17 +4,10 @@
 #include <string>
 #include <utility>
 
-#include "base/error.h"
 #include "search/differentiate.h"
 #include "search/wide_weights.h"
 
 namespace qvlm {
-
-QuantizedWeight WideWeights::load_codes(const std::string& linear,
-                                        std::int64_t /*out*/,
-                                        std::int64_t /*in*/) const {
-  fail(ErrorKind::kInternal, linear, ": asked for codes of a float model");
-}
 
 FloatDecoder::FloatDecoder(const Weights& root, const ModelConfig& config)
     : wide_(std::make_shared<WideWeights>(root), Execution::kFloat),

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/parallel.h"
 #include "search/differentiate.h"
 
 namespace qvlm {
@@ -158,10 +159,12 @@ States LearnedLayer::pull_back(const States& in,
   }
   States below(in.size());
   const Values sums = pull_back_to_values(in, gradients, values, below);
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    values[i].backward(sums[i]);
-    parameters[values_[i].parameter].gradient.add_(logarithms[i].grad());
-  }
+  // Each on one thread: what is summed up to a number would depend on how many there are.
+  for_each_apart(static_cast<std::int64_t>(values.size()), [&](std::int64_t i) {
+    const auto place = static_cast<std::size_t>(i);
+    values[place].backward(sums[place]);
+    parameters[values_[place].parameter].gradient.add_(logarithms[place].grad());
+  });
   return below;
 }
 

@@ -56,9 +56,8 @@ TrialLayer::TrialLayer(const Unit& unit,
 }
 
 States TrialLayer::run_layer(const DecoderLayer& layer, const States& in) const {
-  return map_states(in, [&](const at::Tensor& x) {
-    return layer.forward(x, rope_.angles(0, x.size(0)));
-  });
+  return map_states(
+      in, [&](const at::Tensor& x) { return layer.forward(x, rope_.angles(0, x.size(0))); });
 }
 
 States TrialLayer::run_float(const States& in) const {
@@ -77,8 +76,8 @@ void TrialLayer::apply(const LayerClips& clips) {
   std::vector<Linear> linears(slots_.size(), Linear(at::Tensor(), at::Tensor()));
   for_samples(slots_.size(), [&](std::size_t i) {
     const InputClips& own = clips.at(static_cast<std::size_t>(slots_[i].place.input));
-    linears[i] = is_static(slots_[i].scheme) ? make_simulated(slots_[i], own)
-                                             : make_packed(slots_[i], own);
+    linears[i] =
+        is_static(slots_[i].scheme) ? make_simulated(slots_[i], own) : make_packed(slots_[i], own);
   });
   for (std::size_t i = 0; i < slots_.size(); ++i)
     *slots_[i].place.linear = std::move(linears[i]);
@@ -106,8 +105,8 @@ Linear TrialLayer::make_packed(Slot& slot, const InputClips& clips) const {
   if (found == slot.packed.end()) {
     const QuantizedTensor codes = quantize_weight(slot.weight, scheme.weight, slot.storage);
     found = slot.packed
-                .emplace(clips.weight, Linear(to_quantized_weight(codes), bias, scheme,
-                                              Execution::kPacked))
+                .emplace(clips.weight,
+                         Linear(to_quantized_weight(codes), bias, scheme, Execution::kPacked))
                 .first;
   }
   const kernels::PackedWeights* packed = found->second.packed();

@@ -39,9 +39,9 @@ class TrialLayer {
  private:
   // A linear that the recipe quantizes.
   struct Slot {
-    NamedLinear place;  // in quantized_
-    std::string name;   // whole
-    at::Tensor weight;  // [out, in] float32
+    NamedLinear place;                    // in quantized_
+    std::string name;                     // whole
+    at::Tensor weight;                    // [out, in] float32
     at::ScalarType storage = at::kFloat;  // of the scales
     LinearScheme scheme;                  // of the recipe
     // By weight clip: the packed linear, or for static activations the dequantized weight.

@@ -65,10 +65,11 @@ void add_scaled(const States& from, double weight, States& to) {
 }
 
 double square_norm(const States& states) {
-  double sum = 0.0;
-  for (const at::Tensor& state : states)
-    sum += state.square().sum(at::kDouble).item<double>();
-  return sum;
+  std::vector<double> squares(states.size());
+  for_samples(states.size(), [&](std::size_t i) {
+    squares[i] = states[i].square().sum(at::kDouble).item<double>();
+  });
+  return std::accumulate(squares.begin(), squares.end(), 0.0);
 }
 
 // The weighted sum of entropies, and its gradient on the way down the decoder.

@@ -2,6 +2,10 @@
 // in its input, which linears on 16-bit weights are not.
 #pragma once
 
+#include <string>
+#include <utility>
+
+#include "base/error.h"
 #include "model/weight_source.h"
 
 namespace qvlm {
@@ -14,11 +18,14 @@ class WideWeights : public WeightSource {
   at::Tensor load(const std::string& name, c10::IntArrayRef shape) const override {
     return root_.get(name, shape);
   }
-  std::optional<LinearScheme> find_scheme(const std::string&) const override { return {}; }
-  // Throws kInternal: no linear has a scheme.
+  std::optional<LinearScheme> find_scheme(const std::string& /*linear*/) const override {
+    return std::nullopt;
+  }
   QuantizedWeight load_codes(const std::string& linear,
-                             std::int64_t out,
-                             std::int64_t in) const override;
+                             std::int64_t /*out*/,
+                             std::int64_t /*in*/) const override {
+    fail(ErrorKind::kInternal, linear, ": codes of a float model were asked for");
+  }
 
  private:
   Weights root_;

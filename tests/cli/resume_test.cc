@@ -39,7 +39,8 @@ class ResumeTest : public testing::Test {
       for (const char* image : {"a.png", "b.png"}) {
         fs::copy_file(images / image, folder_.path() / image, fs::copy_options::skip_existing);
         data << R"({"image": ")" << image << R"(", "question": ")" << question
-             << R"(", "answer": "circle"})" << "\n";
+             << R"(", "answer": "circle"})"
+             << "\n";
       }
     }
     std::ofstream(path("r.yaml")) << kRecipe;
@@ -48,8 +49,10 @@ class ResumeTest : public testing::Test {
   std::string path(const std::string& name) const { return (folder_.path() / name).string(); }
   std::vector<std::string> quantize(const std::string& out, bool resume) const {
     std::vector<std::string> words = {
-        "quantize", std::string(QVLM_SOURCE_DIR) + "/models/reference-llava", path(out), "--recipe",
-        path("r.yaml"), "--data", path("data.jsonl")};
+        "quantize",        std::string(QVLM_SOURCE_DIR) + "/models/reference-llava",
+        path(out),         "--recipe",
+        path("r.yaml"),    "--data",
+        path("data.jsonl")};
     if (resume) words.emplace_back("--resume");
     return words;
   }
@@ -94,8 +97,7 @@ TEST_F(ResumeTest, AnInterruptedSearchEndsAfterItsBlockAndSaysHowToGoOn) {
   ASSERT_EQ(run_qvlm(quantize("whole", false)).exit_code, 0);
   const std::string journal = path("out.search.json");
   const auto has_block = [&](const std::string&) {
-    return fs::exists(journal) &&
-           read_text_file(journal).find("\"settings\"") != std::string::npos;
+    return fs::exists(journal) && read_text_file(journal).find("\"settings\"") != std::string::npos;
   };
   const InterruptedProcess stopped = interrupt_qvlm(quantize("out", false), has_block);
   EXPECT_EQ(stopped.exit_code, 75) << stopped.err;
@@ -115,7 +117,8 @@ TEST_F(ResumeTest, AnotherRunIsNotResumed) {
   EXPECT_EQ(interrupt_qvlm(quantize("out", false), begun).exit_code, 75);
   std::ofstream(path("r.yaml"), std::ios::app) << "description: another\n";  // changes nothing
   std::ofstream(path("data.jsonl"), std::ios::app)
-      << R"({"image": null, "question": "what?", "answer": "no"})" << "\n";
+      << R"({"image": null, "question": "what?", "answer": "no"})"
+      << "\n";
   const ProcessResult other = run_qvlm(quantize("out", true));
   EXPECT_EQ(other.exit_code, 2);
   EXPECT_THAT(other.err, HasSubstr("another model, recipe, data"));

@@ -67,7 +67,8 @@ TEST(SearchMemoryTest, DoesNotGrowWithDepth) {
   const fs::path image = fs::path(QVLM_TESTS_DIR) / "data" / "llava" / "images" / "a.png";
   for (int i = 0; i < 24; ++i) {
     data << R"({"image": ")" << image.string() << R"(", "question": "what shape is in the image, )"
-         << i << R"(?", "answer": "circle"})" << "\n";
+         << i << R"(?", "answer": "circle"})"
+         << "\n";
   }
   data.close();
   // One thread and one arena: what is measured is the search, not the allocator.

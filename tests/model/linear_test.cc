@@ -79,7 +79,8 @@ TEST_P(LinearTest, InputsHaveTheCodesOfTheGrid) {
 TEST_P(LinearTest, FinishesLikeTensorOperations) {
   at::manual_seed(10);
   const QuantizedWeight weight = random_weight(GetParam(), 75, 256);
-  const Linear linear(weight, at::randn({75}), {weight.scheme, activation_scheme(GetParam()), {}}, Execution::kPacked);
+  const Linear linear(weight, at::randn({75}), {weight.scheme, activation_scheme(GetParam()), {}},
+                      Execution::kPacked);
   const at::Tensor x = at::randn({9, 256}), operand = at::randn({9, 75});
   const at::Tensor plain = linear.forward(x);
   const auto expect_close = [&](const at::Tensor& got, const at::Tensor& want) {

@@ -132,9 +132,9 @@ TEST_P(SearchTest, SameInputsSameBytesForAnyNumberOfThreads) {
 }
 
 TEST_P(SearchTest, EveryStrategyAndMethodRuns) {
-  for (const PlanStrategy strategy : {PlanStrategy::kNone, PlanStrategy::kFixed,
-                                      PlanStrategy::kRandom, PlanStrategy::kError,
-                                      PlanStrategy::kEntropy, PlanStrategy::kOracle}) {
+  for (const PlanStrategy strategy :
+       {PlanStrategy::kNone, PlanStrategy::kFixed, PlanStrategy::kRandom, PlanStrategy::kError,
+        PlanStrategy::kEntropy, PlanStrategy::kOracle}) {
     Recipe recipe = make_recipe(GetParam(), strategy, 2);
     recipe.search->method = SearchMethod::kDescent;
     recipe.search->per_linear = strategy == PlanStrategy::kNone;
@@ -177,10 +177,10 @@ TEST_F(SearchFailureTest, StaticActivationsNeedASearch) {
 TEST_F(SearchFailureTest, AFolderInTheWayIsFoundFirst) {
   write_file(path("out") / "precious.txt", "data");
   int forwards = 0;
-  EXPECT_THROW(quantize(path("model"), path("out"),
-                        make_recipe(Granularity::kToken, PlanStrategy::kNone, 1),
-                        {.data = path("data.jsonl")}, [&](const Progress&) { ++forwards; }),
-               Error);
+  EXPECT_THROW(
+      quantize(path("model"), path("out"), make_recipe(Granularity::kToken, PlanStrategy::kNone, 1),
+               {.data = path("data.jsonl")}, [&](const Progress&) { ++forwards; }),
+      Error);
   EXPECT_EQ(forwards, 0);
   EXPECT_FALSE(fs::exists(path("out.search.json")));
 }

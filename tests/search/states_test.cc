@@ -31,7 +31,8 @@ TEST(StatesTest, ErrorsAreTheFormulas) {
     }
   }
   // Sums of eight float32 squares; a share of 1e-6 is several of their roundings.
-  EXPECT_NEAR(state_error(states, reference, ErrorMeasure::kRelative), relative / 6, relative * 1e-6);
+  EXPECT_NEAR(state_error(states, reference, ErrorMeasure::kRelative), relative / 6,
+              relative * 1e-6);
   EXPECT_NEAR(state_error(states, reference, ErrorMeasure::kSquared), squared / 8, squared * 1e-6);
   EXPECT_EQ(state_error(reference, reference, ErrorMeasure::kRelative), 0.0);
 }
@@ -42,9 +43,9 @@ TEST(StatesTest, TheFirstTokenCountsOnlyWhereItIsTheOnlyOne) {
   changed[0].fill_(100.0);
   EXPECT_EQ(state_error({changed}, {reference}, ErrorMeasure::kRelative), 0.0);
   EXPECT_GT(state_error({changed}, {reference}, ErrorMeasure::kSquared), 0.0);
-  EXPECT_GT(state_error({changed.slice(0, 0, 1)}, {reference.slice(0, 0, 1)},
-                        ErrorMeasure::kRelative),
-            0.0);
+  EXPECT_GT(
+      state_error({changed.slice(0, 0, 1)}, {reference.slice(0, 0, 1)}, ErrorMeasure::kRelative),
+      0.0);
 }
 
 TEST(StatesTest, NotANumberIsInfinitelyWrong) {

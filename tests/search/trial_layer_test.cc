@@ -26,19 +26,17 @@ class TrialLayerTest : public testing::TestWithParam<Granularity> {
       states_.push_back(at::randn({tokens, config_.text.hidden_size}));
     for (const LinearShape& linear : list_linears(config_)) {
       if (!linear.name.starts_with("decoder.layers.1.")) continue;
-      schemes_[linear.name] = {
-          {.bits = 4, .granularity = Granularity::kGroup, .group_size = 32},
-          activation_scheme(GetParam()),
-          {}};
+      schemes_[linear.name] = {{.bits = 4, .granularity = Granularity::kGroup, .group_size = 32},
+                               activation_scheme(GetParam()),
+                               {}};
     }
   }
 
   States run_model(const Weights& root) const {
     const DecoderLayer layer(root.scope(unit_.name), config_.text);
     const Rope rope(config_.text.rope, config_.text.head_dim);
-    return map_states(states_, [&](const at::Tensor& x) {
-      return layer.forward(x, rope.angles(0, x.size(0)));
-    });
+    return map_states(
+        states_, [&](const at::Tensor& x) { return layer.forward(x, rope.angles(0, x.size(0))); });
   }
 
   const Checkpoint checkpoint_ = Checkpoint::open(kModel);
@@ -82,7 +80,8 @@ TEST_P(TrialLayerTest, StaticScalesCoverTheirShare) {
   if (GetParam() == Granularity::kToken) return;  // nothing is stored
   TrialLayer layer(unit_, floats_, config_, schemes_);
   layer.measure_scales(states_, {1.0, 0.9});
-  const auto rms = floats_.scope(unit_.name).get("input_layernorm.weight", {config_.text.hidden_size});
+  const auto rms =
+      floats_.scope(unit_.name).get("input_layernorm.weight", {config_.text.hidden_size});
   const at::Tensor inputs =
       at::rms_norm(at::cat(states_), {config_.text.hidden_size}, rms, config_.text.rms_norm_eps)
           .abs();
@@ -91,7 +90,8 @@ TEST_P(TrialLayerTest, StaticScalesCoverTheirShare) {
         layer.schemes(LayerClips(4, {share, 1.0})).at(unit_.name + ".self_attn.q_proj");
     const at::Tensor limit = at::tensor(scheme.input_scale) * 7.5;
     const at::Tensor inside = (inputs <= limit * (1 + 1e-6)).to(at::kDouble);
-    const at::Tensor least = GetParam() == Granularity::kTensor ? inside.mean() : inside.mean(0).min();
+    const at::Tensor least =
+        GetParam() == Granularity::kTensor ? inside.mean() : inside.mean(0).min();
     EXPECT_GE(least.item<double>(), share - 1e-9);
     EXPECT_LE(inside.mean().item<double>(), share + 0.05);
   }

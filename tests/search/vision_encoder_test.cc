@@ -13,6 +13,7 @@
 #include "base/random.h"
 #include "model/projector.h"
 #include "model/rounded_weights.h"
+#include "model/synthetic_weights.h"
 #include "search/adam.h"
 #include "search/tiny_study.h"
 
@@ -108,6 +109,34 @@ TEST_F(VisionEncoderTest, IsTheSameOnAnyNumberOfThreads) {
       EXPECT_EQ(other.epochs[i].total, first.epochs[i].total);
     for (const auto& [name, gain] : first.norm_gains)
       EXPECT_TRUE(at::equal(other.norm_gains.at(name), gain)) << name;
+  }
+}
+
+// Of a layer whose weights LibTorch would sum up in parts, as many as there are threads.
+TEST(LearnedLayer, IsTheSameOnAnyNumberOfThreads) {
+  const VisionConfig config{.hidden_size = 256, .intermediate_size = 512, .heads = 4};
+  const std::map<std::string, LinearScheme> none;
+  const Weights root(std::make_shared<SyntheticWeights>(none, 1), Execution::kFloat);
+  const LinearScheme scheme{{.bits = 4, .granularity = Granularity::kTensor}, std::nullopt, {}};
+  const LinearSchemes schemes = {{"layer.mlp.fc1", scheme}, {"layer.self_attn.v_proj", scheme}};
+  std::vector<Parameter> start;
+  const LearnedLayer layer("layer", root, config, {schemes, /*norm_gains=*/true}, start);
+  at::manual_seed(2);
+  const States in = {at::randn({5, 256}), at::randn({5, 256})};
+  const States at_out = {at::randn({5, 256}), at::randn({5, 256})};
+  const int threads = thread_count();
+  std::vector<std::vector<Parameter>> results;
+  for (const int count : {1, 2, 3}) {
+    set_thread_count(count);
+    results.push_back(start);
+    for (Parameter& parameter : results.back())
+      parameter.gradient = at::zeros_like(parameter.gradient);
+    layer.pull_back(in, at_out, results.back());
+  }
+  set_thread_count(threads);
+  for (const std::vector<Parameter>& result : results) {
+    for (std::size_t i = 0; i < start.size(); ++i)
+      EXPECT_TRUE(at::equal(result[i].gradient, results[0][i].gradient)) << start[i].name;
   }
 }
 
