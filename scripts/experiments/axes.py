@@ -3,7 +3,7 @@
 import numpy as np
 
 from experiments import dependence, statistics
-from experiments.settings import STRATEGIES
+from experiments.settings import SETTINGS, STRATEGIES
 from experiments.strategies import Judge, last_error
 from experiments.tables import between, small, table
 
@@ -16,7 +16,7 @@ def fixed(depth):
 
 def variants(setting):
     """(axis, depth, options of the search); the first of an axis is its greedy search."""
-    three = THREE[setting.split("-")[1]]
+    three = THREE[SETTINGS[setting][1]]
     rows = [("activation, 3 values", depth, {"activation_clip": three}) for depth in (1, 2, 3, 4)]
     both = {"activation_clip": three, "weight_clip": [1, 0.9, 0.8]}
     rows += [("activation and weight, 3 values each", depth, both) for depth in (1, 2)]

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import yaml
@@ -44,7 +44,7 @@ class Runs:
         """Quantizes with a search; returns its report, with the report of the evaluation under "evaluation"."""
         rules = recipe(setting, plan, **options)
         key = {"model": model, "recipe": rules, "data": data}
-        with lock_of("search", key):
+        with self._lock("search", key):
             folder = place("search", key)
             report = read(folder / "q.json")
             if report is None:
@@ -56,7 +56,7 @@ class Runs:
     def analysis(self, model, setting, plan, data=CALIBRATION, gains=False, **options):
         rules = recipe(setting, plan, **options)
         key = {"model": model, "recipe": rules, "data": data, "gains": gains}
-        with lock_of("analysis", key):
+        with self._lock("analysis", key):
             folder = place("analysis", key)
             report = read(folder / "analysis.json")
             if report is None:
@@ -106,7 +106,8 @@ class Runs:
             identity["ranges"] = [key["data"], key["recipe"]["calibration"]]
         folder = place("search", key) / "model"
         result = self._evaluate(folder, identity, TEST, items, lambda: self._again(model, key, folder))
-        shutil.rmtree(folder, ignore_errors=True)
+        if not self.cached_only:
+            shutil.rmtree(folder, ignore_errors=True)
         return result
 
     def _again(self, model, key, folder):
@@ -116,7 +117,7 @@ class Runs:
 
     def _evaluate(self, model, identity, data, items, prepare=lambda: None):
         key = {**identity, "data": data, "items": items}
-        with lock_of("evaluation", key):
+        with self._lock("evaluation", key):
             folder = place("evaluation", key)
             report = read(folder / "r.json")
             if report is None:
@@ -129,6 +130,9 @@ class Runs:
                 report = read(folder / "r.json")
         report["folder"] = str(folder)
         return report
+
+    def _lock(self, kind, key):
+        return nullcontext() if self.cached_only else lock(place(kind, key))
 
     def _start(self, kind, key):
         if self.cached_only:
@@ -151,13 +155,12 @@ def place(kind, key):
 
 
 @contextmanager
-def lock_of(kind, key):
-    """One run of a kind and key at a time, in this process and in others."""
-    folder = place(kind, key)
+def lock(folder):
+    """One run of a folder at a time, in this process and in others."""
     with _guard:
-        lock = _locks.setdefault(folder, threading.Lock())
+        own = _locks.setdefault(folder, threading.Lock())
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with lock, open(folder.with_suffix(".lock"), "w") as file:
+    with own, open(folder.with_suffix(".lock"), "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

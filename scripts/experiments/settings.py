@@ -13,10 +13,12 @@ WEIGHTS = {
     4: {"bits": 4, "granularity": "group", "group_size": 128},
 }
 DYNAMIC_CLIPS = {3: [1, 0.9, 0.8, 0.7, 0.6], 4: [1, 0.95, 0.9, 0.85, 0.8]}
+WIDE_CLIPS = [1, 0.5, 0.25, 0.12, 0.06]  # for tokens with outliers
 STATIC_CLIPS = [1, 0.995, 0.99, 0.985, 0.98]
 
 # Name of a setting: bits of weights and activations, granularity of the activations.
 SETTINGS = {f"w{bits}a{bits}-{kind}": (bits, kind) for bits in (3, 4) for kind in ("token", "tensor", "channel")}
+SETTINGS["w3a3-wide"] = (3, "token")
 
 # Strategy: (plan, share of budget), the plan as in a recipe.
 STRATEGIES = {
@@ -32,6 +34,8 @@ STRATEGIES = {
 
 def candidates(setting):
     bits, kind = SETTINGS[setting]
+    if setting == "w3a3-wide":
+        return WIDE_CLIPS
     return DYNAMIC_CLIPS[bits] if kind == "token" else STATIC_CLIPS
 
 

@@ -73,6 +73,8 @@ void for_fitting_recipes(const ChosenRecipes& chosen, VariantList& list, const A
   const std::vector<LinearShape> linears = list_linears(list.config);
   for (const Recipe& recipe : chosen.recipes) {
     try {
+      require(!recipe.needs_data(), ErrorKind::kInvalidArgument, "recipe '", recipe.name,
+              "' needs calibration data: quantize with it, then bench the folder");
       add(recipe, apply_recipe(recipe, linears));
     } catch (const Error& error) {
       if (chosen.by_name || error.kind() != ErrorKind::kInvalidArgument) throw;

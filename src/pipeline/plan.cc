@@ -52,18 +52,6 @@ PlannedLinear plan_linear(const Checkpoint& checkpoint,
   return planned;
 }
 
-// Stored scales of activations come from a search, which knows the decoder only.
-void check_scales(const Recipe& recipe, const std::map<std::string, LinearScheme>& schemes) {
-  for (const auto& [name, scheme] : schemes) {
-    const bool stored = scheme.activation && !scheme.activation->dynamic;
-    const bool measured = recipe.search && name.starts_with("decoder.");
-    require(!stored || measured || !scheme.input_scale.empty(), ErrorKind::kInvalidArgument,
-            "recipe '", recipe.name, "': linear '", name,
-            "': static activations need measured scales, and only a 'search' measures, for linears "
-            "of the decoder");
-  }
-}
-
 // What quantize() would find wrong with the place when it begins, and, as far as it can be
 // foreseen, when it writes.
 void check_out(const QuantizePlanOptions& options, const fs::path& source, std::int64_t bytes) {
@@ -185,7 +173,6 @@ QuantizePlan plan_quantize(const fs::path& model,
   check_source(checkpoint, linears);
   QuantizePlan plan;
   const auto schemes = plan_tensors(checkpoint, linears, recipe, plan);
-  check_scales(recipe, schemes);
   check_out(options, checkpoint.folder(), plan.result_bytes);
 
   Workload work{config, recipe, schemes};

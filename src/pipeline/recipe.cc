@@ -35,8 +35,8 @@ void check_fit(const Recipe& recipe, const LinearShape& linear, const LinearSche
   const bool measured = !scheme.activation || scheme.activation->dynamic ||
                         (recipe.search && linear.name.starts_with("decoder."));
   require(measured, ErrorKind::kInvalidArgument, "recipe '", recipe.name,
-          "': the static activation scales of ", linear.name,
-          " are not measured: only a 'search' does that, in the decoder; use granularity token");
+          "': the static activation scales of '", linear.name,
+          "' are not measured: only a 'search' does that, in the decoder; use granularity token");
 }
 
 }  // namespace
