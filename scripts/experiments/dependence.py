@@ -251,4 +251,3 @@ def sample_counts(runs, models, counts=(8, 16, 64), seeds=range(5)):
                      small(values.mean(axis=0).std(ddof=1)), f"{plans.count(usual)} of {len(plans)}", usual])
     return table(("model", "samples", "seeds", "D: deviation over seeds", "D: deviation over layers",
                   "seeds with the usual partition", "usual partition"), rows)
-

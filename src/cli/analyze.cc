@@ -3,8 +3,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <iostream>
 
+#include "base/error.h"
 #include "cli/commands.h"
 #include "cli/format.h"
 #include "cli/progress.h"
@@ -63,6 +65,13 @@ Table plan_table(const Analysis& analysis) {
   return table;
 }
 
+// Before the work: a place that cannot be written is found then.
+void make_report_folder(const std::string& folder) {
+  std::error_code code;
+  std::filesystem::create_directories(folder, code);
+  require(!code, ErrorKind::kIo, "cannot create ", folder, ": ", code.message());
+}
+
 void warn_of_collapsed_codes(const Analysis& analysis) {
   constexpr double kCollapsed = 0.9;
   const auto collapsed =
@@ -82,10 +91,15 @@ void run(const AnalyzeCommand& command, const CommonOptions& common) {
     recipe.plan.budget = command.budget;
     recipe.plan.h0.reset();
   }
+  AnalyzeOptions options{.joint_gains = command.joint_gains};
+  if (!command.report.empty()) {
+    make_report_folder(command.report);
+    options.statistics = std::filesystem::path(command.report) / "statistics.safetensors";
+  }
   Analysis analysis;
   {
     ProgressLine line(common.quiet);
-    analysis = analyze(command.model, command.data, recipe, {.joint_gains = command.joint_gains},
+    analysis = analyze(command.model, command.data, recipe, options,
                        [&line](const Progress& progress) { line.update(progress); });
   }
   if (!command.report.empty()) write_analysis(analysis, command.report);

@@ -244,7 +244,7 @@ void Parser::add_analyze() {
   add_file(verb, "--recipe", analyze_.recipe, "recipe with a search: its schemes and candidates")
       ->required();
   verb->add_option("--report", analyze_.report,
-                   "folder to write analysis.json and the page index.html to")
+                   "folder for analysis.json, the page index.html and statistics.safetensors")
       ->type_name("FOLDER");
   verb->add_option("--budget", analyze_.budget,
                    "layer-forwards a plan may cost; default: as the recipe says")

@@ -5,16 +5,10 @@
 #include "base/json.h"
 #include "base/mapped_file.h"
 #include "pipeline/analysis_page.h"
+#include "pipeline/search_json.h"
 
 namespace qvlm {
 namespace {
-
-Json list_json(const std::vector<double>& values) {
-  Json list = Json::array();
-  for (const double value : values)
-    list.append(value);
-  return list;
-}
 
 Json layers_json(const std::vector<LayerAnalysis>& layers) {
   Json list = Json::array();
@@ -42,7 +36,7 @@ Json plan_json(const PlanAnalysis& plan) {
   }
   Json json = Json::object();
   json.set("strategy", plan.strategy);
-  json.set("h0", plan.h0 ? Json(*plan.h0) : Json());
+  json.set("h0", optional_to_json(plan.h0));
   json.set("cost", plan.cost);
   json.set("gain", plan.gain);
   json.set("blocks", blocks);
@@ -54,8 +48,8 @@ Json gains_json(const std::vector<JointGainAnalysis>& gains) {
   for (const JointGainAnalysis& gain : gains) {
     Json node = Json::object();
     node.set("first", gain.first);
-    node.set("greedy_error", list_json(gain.greedy_error));
-    node.set("joint_error", list_json(gain.joint_error));
+    node.set("greedy_error", list_to_json(gain.greedy_error));
+    node.set("joint_error", list_to_json(gain.joint_error));
     list.append(node);
   }
   return list;

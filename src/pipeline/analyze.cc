@@ -126,7 +126,9 @@ Analysis analyze(const std::filesystem::path& model,
       }};
   result.vision = analyze_vision(root, config, samples.samples, recipe.plan.tau);
   const DecoderInputs inputs = run_to_decoder(checkpoint, config, schemes, {}, samples.samples);
-  const LayerDependencies measured = measure_dependencies(study, inputs.exact, true);
+  const LayerDependencies measured = measure_dependencies(
+      study, inputs.exact, {.errors = true, .statistics = !options.statistics.empty()});
+  if (!options.statistics.empty()) InputStatistics::save(options.statistics, measured.statistics);
   result.decoder = describe_decoder(study, measured);
   std::vector<JointGain> gains;
   if (options.joint_gains) {

@@ -49,8 +49,8 @@ PlannedDecoder plan_decoder(const DecoderStudy& study,
                             const PlanOptions& options,
                             const DecoderInputs& inputs) {
   // The float pass also tells how long a layer-forward takes, so every strategy makes it.
-  const LayerDependencies measured =
-      measure_dependencies(study, inputs.exact, options.strategy == PlanStrategy::kError);
+  const LayerDependencies measured = measure_dependencies(
+      study, inputs.exact, {.errors = options.strategy == PlanStrategy::kError});
   std::vector<JointGain> gains;
   if (options.strategy == PlanStrategy::kOracle)
     gains = measure_joint_gains(study, inputs.exact, inputs.rounded, options.max_depth);

@@ -89,7 +89,7 @@ std::vector<Unit> decoder_units(const ModelConfig& config) {
 
 LayerDependencies measure_dependencies(const DecoderStudy& study,
                                        const States& inputs,
-                                       bool with_errors) {
+                                       const ExtraMeasures& extra) {
   LayerDependencies result;
   NeighbourEntropy entropy(study.tau);
   States states = inputs;
@@ -99,7 +99,8 @@ LayerDependencies measure_dependencies(const DecoderStudy& study,
     States next = layer.run_float(states);
     result.forward_seconds.push_back(seconds_since(start));
     if (study.on_forward) study.on_forward("dependencies");
-    if (with_errors) result.error.push_back(rounding_error(study, layer, states, next));
+    if (extra.statistics) result.statistics.merge(layer.measure_statistics(states));
+    if (extra.errors) result.error.push_back(rounding_error(study, layer, states, next));
     entropy.add(next);
     states = std::move(next);
   }

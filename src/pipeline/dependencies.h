@@ -4,8 +4,11 @@
 #pragma once
 
 #include <functional>
+#include <map>
+#include <string>
 #include <vector>
 
+#include "calib/statistics.h"
 #include "io/declare_quantization.h"
 #include "model/unit.h"
 #include "search/block_search.h"
@@ -33,12 +36,20 @@ struct LayerDependencies {
   // Relative error at a layer's output when only that layer is rounded, unclipped; empty unless
   // asked for, as it takes a second forward of every layer.
   std::vector<double> error;
+  // Of the inputs of all linears, by whole names; empty unless asked for.
+  std::map<std::string, InputStatistics> statistics;
+};
+
+// What is measured beside entropies; each takes another forward of every layer.
+struct ExtraMeasures {
+  bool errors = false;
+  bool statistics = false;
 };
 
 // One float pass over the decoder. `inputs`: the states before its first layer.
 LayerDependencies measure_dependencies(const DecoderStudy& study,
                                        const States& inputs,
-                                       bool with_errors);
+                                       const ExtraMeasures& extra);
 
 // Errors of greedy and joint search of `depth` layers from layer `first` on, for depths from 1 to
 // the tree's: gain[d] = greedy - joint error of depth d + 1, never negative; gain[0] = 0.

@@ -10,17 +10,6 @@ Json scheme_json(const std::optional<LinearScheme>& scheme) {
   return scheme ? linear_scheme_to_json(*scheme) : Json("float");
 }
 
-Json optional_json(const std::optional<double>& value) {
-  return value ? Json(*value) : Json();
-}
-
-Json list_json(const std::vector<double>& values) {
-  Json list = Json::array();
-  for (const double value : values)
-    list.append(value);
-  return list;
-}
-
 // Seeds use all 64 bits, JSON's integers are signed.
 Json seed_json(std::uint64_t seed) {
   return Json(std::to_string(seed));
@@ -30,8 +19,8 @@ Json plan_options_json(const PlanOptions& plan) {
   Json json = Json::object();
   json.set("strategy", strategy_name(plan.strategy));
   json.set("max_depth", plan.max_depth);
-  json.set("h0", optional_json(plan.h0));
-  json.set("budget", optional_json(plan.budget));
+  json.set("h0", optional_to_json(plan.h0));
+  json.set("budget", optional_to_json(plan.budget));
   json.set("budget_share", plan.budget_share);
   json.set("tau", plan.tau);
   json.set("seed", seed_json(plan.seed));
@@ -46,8 +35,8 @@ Json search_options_json(const SearchOptions& search) {
   json.set("method", method);
   json.set("beam_width", search.beam_width);
   json.set("error", search.error == ErrorMeasure::kRelative ? "relative" : "squared");
-  json.set("activation_clip", list_json(search.activation_clip));
-  json.set("weight_clip", list_json(search.weight_clip));
+  json.set("activation_clip", list_to_json(search.activation_clip));
+  json.set("weight_clip", list_to_json(search.weight_clip));
   json.set("per_linear", search.per_linear);
   json.set("held_out", search.held_out);
   return json;

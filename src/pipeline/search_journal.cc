@@ -64,9 +64,7 @@ void SearchJournal::read() {
 }
 
 void SearchJournal::write() const {
-  Json entropy = Json::array(), blocks = Json::array();
-  for (const double value : entropy_)
-    entropy.append(value);
+  Json blocks = Json::array();
   for (const FinishedBlock& block : blocks_) {
     Json node = block_to_json(block.report);
     node.set("settings", settings_to_json(block.settings));
@@ -77,7 +75,7 @@ void SearchJournal::write() const {
   json.set("run", run_);
   json.set("vision", vision_);
   json.set("plan", plan_ ? plan_to_json(*plan_) : Json());
-  json.set("entropy", entropy);
+  json.set("entropy", list_to_json(entropy_));
   json.set("blocks", blocks);
   write_text_file(file_, json.dump(1) + "\n");
 }

@@ -9,10 +9,6 @@ namespace {
 
 constexpr double kInfinite = std::numeric_limits<double>::infinity();
 
-Json optional_json(const std::optional<double>& value) {
-  return value ? Json(*value) : Json();
-}
-
 std::optional<double> optional_double(const Json& node) {
   return node.is_null() ? std::nullopt : std::optional(node.as_double());
 }
@@ -20,13 +16,6 @@ std::optional<double> optional_double(const Json& node) {
 // JSON has no infinity: null stands for it.
 double double_or_infinite(const Json& node) {
   return node.is_null() ? kInfinite : node.as_double();
-}
-
-Json list_json(const std::vector<double>& values) {
-  Json list = Json::array();
-  for (const double value : values)
-    list.append(value);
-  return list;
 }
 
 std::vector<double> list_from(const Json& node) {
@@ -37,6 +26,17 @@ std::vector<double> list_from(const Json& node) {
 }
 
 }  // namespace
+
+Json list_to_json(const std::vector<double>& values) {
+  Json list = Json::array();
+  for (const double value : values)
+    list.append(value);
+  return list;
+}
+
+Json optional_to_json(const std::optional<double>& value) {
+  return value ? Json(*value) : Json();
+}
 
 Json plan_to_json(const BlockPlan& plan) {
   Json blocks = Json::array();
@@ -49,7 +49,7 @@ Json plan_to_json(const BlockPlan& plan) {
   }
   Json json = Json::object();
   json.set("strategy", strategy_name(plan.strategy));
-  json.set("h0", optional_json(plan.h0));
+  json.set("h0", optional_to_json(plan.h0));
   json.set("budget", plan.budget);
   json.set("cost", plan.cost);
   json.set("gain", plan.gain);
@@ -141,10 +141,10 @@ Json search_to_json(const SearchReport& report) {
   json.set("answer_tokens", report.answer_tokens);
   json.set("data_sha256", report.data_sha256);
   json.set("strategy", report.strategy);
-  json.set("h0", optional_json(report.h0));
+  json.set("h0", optional_to_json(report.h0));
   json.set("allowed_forwards", report.allowed_forwards);
   json.set("planned_forwards", report.planned_forwards);
-  json.set("entropy", list_json(report.entropy));
+  json.set("entropy", list_to_json(report.entropy));
   json.set("blocks", blocks);
   json.set("vision", vision);
   json.set("wins", wins);

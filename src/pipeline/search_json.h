@@ -20,6 +20,10 @@ BlockReport block_from_json(const Json& node);
 VisionEpoch epoch_from_json(const Json& node);
 SearchReport search_from_json(const Json& node);
 
+// Numbers of a list; a number or null.
+Json list_to_json(const std::vector<double>& values);
+Json optional_to_json(const std::optional<double>& value);
+
 // Everything in a recipe, for the record and to tell whether two runs are the same.
 Json recipe_to_json(const Recipe& recipe);
 

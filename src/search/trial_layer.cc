@@ -37,7 +37,8 @@ TrialLayer::TrialLayer(const Unit& unit,
                        const Weights& root,
                        const ModelConfig& config,
                        const LinearSchemes& schemes)
-    : rope_(config.text.rope, config.text.head_dim),
+    : name_(unit.name),
+      rope_(config.text.rope, config.text.head_dim),
       float_(root.scope(unit.name), config.text),
       quantized_(float_) {
   const std::vector<NamedLinear> places = quantized_.linears();
@@ -157,6 +158,37 @@ at::Tensor TrialLayer::collect_input(const States& in, int input) {
   }
   run_layer(watched, in);
   return at::cat(seen);
+}
+
+std::map<std::string, InputStatistics> TrialLayer::measure_statistics(const States& in) const {
+  // Each sample for itself, merged in order: sums do not depend on which thread was first.
+  std::vector<std::vector<InputStatistics>> samples(
+      in.size(), std::vector<InputStatistics>(DecoderLayer::kInputs));
+  for_samples(in.size(), [&](std::size_t i) {
+    DecoderLayer watched = float_;
+    std::vector<InputRounding> taps;
+    for (InputStatistics& seen : samples[i]) {
+      taps.push_back(make_rounding([&seen](const at::Tensor& x) {
+        seen.add(x);
+        return x;
+      }));
+    }
+    for (const NamedLinear& place : watched.linears()) {
+      *place.linear = Linear(place.linear->dense_weight(), place.linear->bias(),
+                             taps[static_cast<std::size_t>(place.input)]);
+    }
+    watched.forward(in[i], rope_.angles(0, in[i].size(0)));
+  });
+  std::vector<InputStatistics> merged(DecoderLayer::kInputs);
+  for (const std::vector<InputStatistics>& sample : samples) {
+    for (std::size_t input = 0; input < merged.size(); ++input)
+      merged[input].merge(sample[input]);
+  }
+  std::map<std::string, InputStatistics> result;
+  DecoderLayer names = float_;
+  for (const NamedLinear& place : names.linears())
+    result[name_ + "." + place.name] = merged[static_cast<std::size_t>(place.input)];
+  return result;
 }
 
 void TrialLayer::measure_scales(const States& in, const std::vector<double>& activation_clips) {

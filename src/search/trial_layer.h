@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "calib/statistics.h"
 #include "io/declare_quantization.h"
 #include "model/llama.h"
 #include "model/unit.h"
@@ -31,6 +32,9 @@ class TrialLayer {
   // share of the magnitudes at each input, per tensor or per channel, when the layer runs in float
   // on `in`. Does nothing without static schemes; must come before run() where there are some.
   void measure_scales(const States& in, const std::vector<double>& activation_clips);
+  // Statistics of the input of every linear when the layer runs in float on `in`, by whole names;
+  // those of one input are the same.
+  std::map<std::string, InputStatistics> measure_statistics(const States& in) const;
   // Runs the layer under these clips; one InputClips for each input, see NamedLinear::input.
   States run(const States& in, const LayerClips& clips);
   // What the quantized linears become under these clips, by whole names.
@@ -56,6 +60,7 @@ class TrialLayer {
   States run_layer(const DecoderLayer& layer, const States& in) const;
   at::Tensor collect_input(const States& in, int input);
 
+  std::string name_;  // whole
   Rope rope_;
   DecoderLayer float_, quantized_;
   std::vector<Slot> slots_;

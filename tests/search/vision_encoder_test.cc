@@ -81,7 +81,7 @@ TEST_F(VisionEncoderTest, ClipsStayWithinTheirLimits) {
   VisionEncoderOptions options = no_terms();
   options.error_weight = 1.0;
   options.output_weight = 0.0;
-  options.epochs = 6;
+  options.epochs = 3;
   options.rate = 1.0;  // every step would leave them
   bool moved = false;
   for (const auto& [name, scheme] : optimize(options).schemes) {
