@@ -31,8 +31,8 @@ TEST_F(SearchCliTest, AnalyzeWritesItsReport) {
   const std::string table =
       succeed({"analyze", path("model"), "--data", path("data"), "--recipe", path("search.yaml"),
                "--joint-gains", "--report", path("report")});
-  EXPECT_THAT(table, AllOf(HasSubstr("decoder.layers.1"), HasSubstr("oracle"),
-                           HasSubstr("index.html")));
+  EXPECT_THAT(table,
+              AllOf(HasSubstr("decoder.layers.1"), HasSubstr("oracle"), HasSubstr("index.html")));
   EXPECT_EQ(entries(path("report")),
             (std::set<std::string>{"analysis.json", "index.html", "statistics.safetensors"}));
   EXPECT_THAT(read_text_file(path("report/index.html")), HasSubstr("<svg"));
@@ -40,9 +40,9 @@ TEST_F(SearchCliTest, AnalyzeWritesItsReport) {
   EXPECT_EQ(analysis.get("plans").size(), 6U);
   const Json gain = analysis.get("joint_gains").at(0);
   EXPECT_LE(gain.get("joint_error").at(1).as_double(), gain.get("greedy_error").at(1).as_double());
-  EXPECT_THAT(fail(2, {"analyze", path("model"), "--data", path("data"), "--recipe",
-                       path("w8.yaml")}),
-              HasSubstr("'search'"));
+  EXPECT_THAT(
+      fail(2, {"analyze", path("model"), "--data", path("data"), "--recipe", path("w8.yaml")}),
+      HasSubstr("'search'"));
 }
 
 TEST_F(SearchCliTest, TheCheckpointTellsWhatWasSearched) {
@@ -62,8 +62,9 @@ TEST_F(SearchCliTest, TheCheckpointTellsWhatWasSearched) {
 }
 
 TEST_F(SearchCliTest, BadCalibrationData) {
-  write_file(path("data/data.jsonl"), "{\"image\": \"images/c.png\", \"question\": \"?\", "
-                                      "\"answer\": \"red\"}\n");
+  write_file(path("data/data.jsonl"),
+             "{\"image\": \"images/c.png\", \"question\": \"?\", "
+             "\"answer\": \"red\"}\n");
   EXPECT_THAT(fail(3, {"quantize", path("model"), path("out"), "--recipe", path("search.yaml"),
                        "--data", path("data")}),
               AllOf(HasSubstr("data.jsonl:1"), HasSubstr("c.png")));

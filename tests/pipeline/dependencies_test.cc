@@ -81,10 +81,10 @@ TEST_F(DependenciesTest, StatisticsAreOfWhatTheLinearsSee) {
   EXPECT_EQ(measured.statistics.size(), 7U * static_cast<std::size_t>(config_.text.layers));
   const InputStatistics& seen = measured.statistics.at("decoder.layers.0.self_attn.k_proj");
   EXPECT_EQ(seen.tokens(), 9 + 16 + 30);
-  const at::Tensor gain = floats_.get("decoder.layers.0.input_layernorm.weight",
-                                      {config_.text.hidden_size});
-  const at::Tensor inputs = at::rms_norm(at::cat(states_), {config_.text.hidden_size}, gain,
-                                         config_.text.rms_norm_eps);
+  const at::Tensor gain =
+      floats_.get("decoder.layers.0.input_layernorm.weight", {config_.text.hidden_size});
+  const at::Tensor inputs =
+      at::rms_norm(at::cat(states_), {config_.text.hidden_size}, gain, config_.text.rms_norm_eps);
   EXPECT_TRUE(at::equal(seen.low(), std::get<0>(inputs.min(0))));
   EXPECT_TRUE(at::equal(seen.high(), std::get<0>(inputs.max(0))));
   EXPECT_TRUE(at::allclose(seen.second_moment(), inputs.to(at::kDouble).square().mean(0), 1e-5));
