@@ -48,15 +48,14 @@ PlanNumbers make_plan_numbers(PlanStrategy strategy,
 PlannedDecoder plan_decoder(const DecoderStudy& study,
                             const PlanOptions& options,
                             const DecoderInputs& inputs) {
-  // The float pass also tells how long a layer-forward takes, so every strategy makes it.
+  // Every strategy makes the float pass: reports show the entropies whatever planned.
   const LayerDependencies measured = measure_dependencies(
       study, inputs.exact, {.errors = options.strategy == PlanStrategy::kError});
   std::vector<JointGain> gains;
   if (options.strategy == PlanStrategy::kOracle)
     gains = measure_joint_gains(study, inputs.exact, inputs.rounded, options.max_depth);
   const PlanNumbers numbers = make_plan_numbers(options.strategy, measured, gains);
-  return {make_plan(options, numbers, search_cost(study.search)), measured.dependency,
-          measured.forward_seconds};
+  return {make_plan(options, numbers, search_cost(study.search)), measured.dependency};
 }
 
 }  // namespace qvlm

@@ -31,12 +31,10 @@ PlanNumbers make_plan_numbers(PlanStrategy strategy,
                               const LayerDependencies& measured,
                               const std::vector<JointGain>& gains);
 
-// Measures what the strategy needs and plans. entropy: as measured, empty for strategies that do
-// not look at it; forward_seconds: of one float forward of each layer, empty likewise.
+// Measures what the strategy needs and plans. entropy: D of neighbouring layers, as measured.
 struct PlannedDecoder {
   BlockPlan plan;
   std::vector<double> entropy;
-  std::vector<double> forward_seconds;
 };
 PlannedDecoder plan_decoder(const DecoderStudy& study,
                             const PlanOptions& options,

@@ -122,14 +122,16 @@ class Quantization {
 void Quantization::search_and_write() {
   require(!options_.data.empty(), ErrorKind::kInvalidArgument, "recipe '", recipe_.name,
           "' searches, so it needs calibration data: give --data (docs/calibration.md)");
-  run_ = identify_run(checkpoint_, recipe_, Manifest::load(options_.data).sha256);
+  const Manifest manifest = Manifest::load(options_.data);  // hashes every image: once
+  run_ = identify_run(checkpoint_, recipe_, manifest.sha256);
   const bool written = options_.resume && is_written(out_, run_);
   const bool overwrite = options_.overwrite || written;
   // What would fail at the end fails now.
   check_apart(out_, checkpoint_.folder());
   check_replaceable(out_, overwrite);
   SearchJournal journal(journal_file(out_), run_, options_.resume, options_.overwrite);
-  SearchRun search = run_search(checkpoint_, recipe_, schemes_, options_, journal, progress_);
+  SearchRun search = run_search(checkpoint_, recipe_, schemes_, manifest, options_.stop_requested,
+                                journal, progress_);
   schemes_ = std::move(search.schemes);
   norm_gains_ = std::move(search.norm_gains);
   report_.search = std::move(search.report);

@@ -70,12 +70,12 @@ void describe_data(const CalibrationSamples& samples,
 SearchRun run_search(const Checkpoint& checkpoint,
                      const Recipe& recipe,
                      const LinearSchemes& schemes,
-                     const QuantizeOptions& options,
+                     const Manifest& manifest,
+                     const std::function<bool()>& stop_requested,
                      SearchJournal& journal,
                      const ProgressCallback& progress) {
   const auto start = Clock::now();
   const ModelConfig config = load_model_config(checkpoint);
-  const Manifest manifest = Manifest::load(options.data);
   const CalibrationSamples samples = load_samples(
       checkpoint.folder(), manifest.sample(recipe.calibration.samples, recipe.calibration.seed));
   const Weights root(checkpoint, Execution::kFloat);
@@ -94,7 +94,7 @@ SearchRun run_search(const Checkpoint& checkpoint,
         root,           config,          schemes,
         *recipe.search, recipe.plan.tau, count_forwards(recipe, config, journal, progress)};
     DecoderSearchOutcome outcome =
-        search_decoder(study, recipe.plan, inputs, journal, options.stop_requested);
+        search_decoder(study, recipe.plan, inputs, journal, stop_requested);
     take(outcome.schemes, run.schemes);
     run.report = std::move(outcome.report);
     run.stopped = outcome.stopped;

@@ -4,6 +4,7 @@
 
 #include <qvlm/quantize.h>
 
+#include "calib/manifest.h"
 #include "io/declare_quantization.h"
 #include "io/hf_config.h"
 #include "model/rounded_weights.h"
@@ -18,11 +19,12 @@ struct SearchRun {
   bool stopped = false;
 };
 
-// schemes: as the recipe gives them. manifest: the data that options name.
+// schemes: as the recipe gives them. stop_requested: see QuantizeOptions.
 SearchRun run_search(const Checkpoint& checkpoint,
                      const Recipe& recipe,
                      const LinearSchemes& schemes,
-                     const QuantizeOptions& options,
+                     const Manifest& manifest,
+                     const std::function<bool()>& stop_requested,
                      SearchJournal& journal,
                      const ProgressCallback& progress);
 
