@@ -25,7 +25,8 @@ avx512vnni=$(flags_of src/kernels/avx512vnni/rows.cc)
 
 check_header() {
   local flags=$without_torch
-  case "$1" in src/tensor/* | src/quant/* | src/model/* | src/pipeline/* | src/runtime/* | src/eval/* | src/cli/*)
+  case "$1" in
+  src/tensor/* | src/quant/* | src/model/* | src/calib/* | src/search/* | src/pipeline/* | src/runtime/* | src/eval/* | src/cli/*)
     flags=$with_torch ;;
   src/kernels/avx512vnni/*) flags=$avx512vnni ;;
   src/kernels/*) flags=$kernels ;;
