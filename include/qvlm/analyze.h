@@ -48,9 +48,7 @@ struct PlanAnalysis {
 
 struct Analysis {
   std::string model, data, recipe;
-  std::string data_sha256;
-  std::int64_t samples = 0;
-  std::int64_t image_tokens = 0, text_tokens = 0, answer_tokens = 0;
+  CalibrationReport calibration;
   double tau = 0.25;
   double budget = 0.0;  // layer-forwards allowed to every plan
   int max_depth = 3;

@@ -7,7 +7,7 @@
 //       qvlm::plan_quantize("llava-1.5-7b-hf", qvlm::Recipe::load("w4a8.yaml"));
 #pragma once
 
-#include <qvlm/recipe.h>
+#include <qvlm/quantize.h>
 
 #include <cstdint>
 #include <filesystem>
@@ -28,9 +28,7 @@ struct PlannedLinear {
 // The calibration samples that the recipe draws from the data.
 struct PlannedData {
   std::int64_t items = 0;  // the data has
-  std::int64_t samples = 0;
-  std::int64_t image_tokens = 0, text_tokens = 0, answer_tokens = 0;
-  std::string sha256;  // see SearchReport::data_sha256
+  CalibrationReport calibration;
 };
 
 // What the search costs, in layer-forwards: one decoder layer run on the samples that are searched.

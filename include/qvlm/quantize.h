@@ -21,6 +21,16 @@ struct LinearReport {
   double relative_error = 0.0;  // |W_q - W|^2 / |W|^2; 0 for float
 };
 
+// What a run took of the calibration data.
+struct CalibrationReport {
+  std::int64_t samples = 0;
+  std::int64_t image_tokens = 0, text_tokens = 0, answer_tokens = 0;  // of all samples
+  std::string data_sha256;  // of the whole manifest and its images
+
+  std::int64_t tokens() const { return image_tokens + text_tokens + answer_tokens; }
+  bool operator==(const CalibrationReport&) const = default;
+};
+
 // What the search did to one block of decoder layers.
 struct BlockReport {
   std::int64_t first = 0;  // decoder layer
@@ -37,24 +47,34 @@ struct BlockReport {
   std::int64_t forwards = 0;  // layer-forwards of the search
 };
 
-// Means over an epoch of the vision encoder's optimization; see VisionEncoderOptions.
-struct VisionEpoch {
-  double entropy = 0.0, tower = 0.0, output = 0.0, answer = 0.0;  // the terms, not weighted
-  double total = 0.0;                                             // the loss
+// The loss of the vision encoder's optimization, see VisionEncoderOptions: means over samples.
+struct VisionLoss {
+  // Each term by itself, not weighted; 0 where the options leave it out.
+  double entropy = 0.0;  // sum over neighbouring decoder layers of w_k H(output k+1 | output k)
+  double tower = 0.0;    // relative error of the image tokens that the decoder gets
+  double output = 0.0;   // relative error of the decoder's output
+  double answer = 0.0;   // cross entropy of a token of the answer
+  double total = 0.0;    // the loss
+};
+
+// What the vision encoder's optimization did.
+struct VisionReport {
+  std::vector<VisionLoss> epochs;  // each batch before the step that it leads to
+  // On the samples set aside, before and after; nothing without such samples.
+  std::optional<VisionLoss> held_out_start, held_out_end;
+  bool kept = true;  // false: the set-aside samples disagreed, the tower stays as it was
 };
 
 // What calibration, plan and search found. Recipes without `search` have no plan and no blocks.
 struct SearchReport {
-  std::int64_t samples = 0;
-  std::int64_t image_tokens = 0, text_tokens = 0, answer_tokens = 0;
-  std::string data_sha256;      // of the manifest and its images
+  CalibrationReport calibration;
   std::string strategy;         // of the plan
   std::optional<double> h0;     // threshold of the plan, where its strategy has one
   double allowed_forwards = 0;  // infinite: a threshold was given
   double planned_forwards = 0;
   std::vector<double> entropy;  // D(k, k+1) of neighbouring decoder layers; may be empty
   std::vector<BlockReport> blocks;
-  std::vector<VisionEpoch> vision;           // empty unless the recipe has `vision_encoder`
+  std::optional<VisionReport> vision;        // where the recipe has `vision_encoder`
   std::map<std::string, std::int64_t> wins;  // how many layers chose what
   std::int64_t forwards = 0;                 // layer-forwards of all searches, of resumed runs too
   // Of this run: in searches, what their layer-forwards take at the median speed of the float

@@ -99,14 +99,19 @@ struct SearchOptions {
 struct VisionEncoderOptions {
   int epochs = 10;
   int batch = 8;
-  double rate = 0.01;           // of Adam, on the logarithms of clip ratios and gains
-  double entropy_weight = 1.0;  // lambda 1; negative: the wrong sign, for studies
-  double error_weight = 1.0;    // lambda 2
+  double rate = 0.02;  // of Adam, on the logarithms of clip ratios and gains; falls to 0
+  // lambda 1; negative: the wrong sign, for studies. A sum of entropies is some hundred times an
+  // error: at 1 the errors would count for nothing (docs/experiments.md).
+  double entropy_weight = 0.05;
+  double error_weight = 1.0;  // lambda 2
   double tower_weight = 1.0;
   double output_weight = 1.0;  // eta
   double answer_weight = 0.0;
   bool norm_gains = false;  // also move the gains of the tower's norms
-  std::uint64_t seed = 0;   // order of the samples
+  // Keep what was found only where it also lowers the loss on the samples that it was not found on;
+  // half of the samples are set aside for that.
+  bool held_out = true;
+  std::uint64_t seed = 0;  // order of the samples
 };
 
 struct Recipe {

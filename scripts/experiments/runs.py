@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 STORE = ROOT / "build/experiments"
 TEST = "build/data/scenes-test"
 CALIBRATION = "build/data/scenes-calibration"
-ITEMS = 300  # 50 pictures with six questions each
+ITEMS = 600  # 100 pictures with six questions each
 JOBS = int(os.environ.get("QVLM_EXPERIMENT_JOBS", "2"))
 _locks, _guard = {}, threading.Lock()
 

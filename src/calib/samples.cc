@@ -61,16 +61,6 @@ class SampleReader {
 
 }  // namespace
 
-TokenShares CalibrationSamples::shares() const {
-  TokenShares shares;
-  for (const std::vector<TokenKind>& sample : kinds) {
-    shares.image += std::count(sample.begin(), sample.end(), TokenKind::kImage);
-    shares.text += std::count(sample.begin(), sample.end(), TokenKind::kText);
-    shares.answer += std::count(sample.begin(), sample.end(), TokenKind::kAnswer);
-  }
-  return shares;
-}
-
 CalibrationSamples load_samples(const std::filesystem::path& model,
                                 const std::vector<CalibrationItem>& items) {
   const SampleReader reader(Checkpoint::open(model));
@@ -83,6 +73,18 @@ CalibrationSamples load_samples(const std::filesystem::path& model,
     }
   }
   return samples;
+}
+
+CalibrationReport describe_samples(const CalibrationSamples& samples, const Manifest& manifest) {
+  CalibrationReport report;
+  report.samples = std::ssize(samples.samples);
+  report.data_sha256 = manifest.sha256;
+  for (const std::vector<TokenKind>& kinds : samples.kinds) {
+    report.image_tokens += std::count(kinds.begin(), kinds.end(), TokenKind::kImage);
+    report.text_tokens += std::count(kinds.begin(), kinds.end(), TokenKind::kText);
+    report.answer_tokens += std::count(kinds.begin(), kinds.end(), TokenKind::kAnswer);
+  }
+  return report;
 }
 
 }  // namespace qvlm

@@ -2,6 +2,8 @@
 // of every position.
 #pragma once
 
+#include <qvlm/quantize.h>
+
 #include <cstdint>
 #include <filesystem>
 #include <vector>
@@ -13,18 +15,9 @@ namespace qvlm {
 
 enum class TokenKind : std::uint8_t { kText, kImage, kAnswer };
 
-// How many positions of each kind a set of samples has.
-struct TokenShares {
-  std::int64_t image = 0, text = 0, answer = 0;
-
-  std::int64_t total() const { return image + text + answer; }
-};
-
 struct CalibrationSamples {
   std::vector<StreamedSample> samples;        // pixels and ids, nothing run yet
   std::vector<std::vector<TokenKind>> kinds;  // of each position, image positions expanded
-
-  TokenShares shares() const;
 };
 
 // Renders each item's turns and answer as the model's chat format has them, tokenizes, expands
@@ -35,5 +28,8 @@ struct CalibrationSamples {
 // kUnsupported for more than one image.
 CalibrationSamples load_samples(const std::filesystem::path& model,
                                 const std::vector<CalibrationItem>& items);
+
+// Counts the positions of each kind in samples that were drawn from a manifest.
+CalibrationReport describe_samples(const CalibrationSamples& samples, const Manifest& manifest);
 
 }  // namespace qvlm

@@ -9,7 +9,9 @@
 #include "cli/commands.h"
 #include "cli/components.h"
 #include "cli/format.h"
+#include "cli/search_text.h"
 #include "cli/table.h"
+#include "pipeline/search_json.h"
 
 namespace qvlm::cli {
 namespace {
@@ -58,11 +60,7 @@ Json linears_json(const std::vector<PlannedLinear>& linears) {
 Json data_json(const PlannedData& data) {
   Json json = Json::object();
   json.set("items", data.items);
-  json.set("samples", data.samples);
-  json.set("image_tokens", data.image_tokens);
-  json.set("text_tokens", data.text_tokens);
-  json.set("answer_tokens", data.answer_tokens);
-  json.set("data_sha256", data.sha256);
+  set_calibration(data.calibration, json);
   return json;
 }
 
@@ -147,18 +145,6 @@ void print_linears(const std::vector<PlannedLinear>& linears) {
   std::cout << table.text() << "\n";
 }
 
-std::string data_text(const PlannedData& data) {
-  const std::int64_t tokens = data.image_tokens + data.text_tokens + data.answer_tokens;
-  const auto share = [&](std::int64_t part) {
-    return format_percent(static_cast<double>(part) /
-                          static_cast<double>(std::max<std::int64_t>(tokens, 1)));
-  };
-  return "calibration  " + std::to_string(data.samples) + " of " + format_count(data.items) +
-         " items, " + format_count(tokens) + " tokens: " + share(data.image_tokens) + " image, " +
-         share(data.text_tokens) + " text, " + share(data.answer_tokens) + " answer; data " +
-         data.sha256.substr(0, 12) + "\n";
-}
-
 std::string search_text(const PlannedSearch& search, int max_depth) {
   std::string text = "search       layer-forwards: " + format_fixed(search.least_forwards, 0) +
                      " one layer at a time, " + format_fixed(search.most_forwards, 0) +
@@ -201,7 +187,10 @@ void run(const PlanCommand& command, const CommonOptions& common) {
   std::cout << "recipe " << recipe.name << " on " << command.model << "; nothing is written\n\n";
   if (command.linears) print_linears(plan.linears);
   print_groups(plan);
-  if (plan.data) std::cout << data_text(*plan.data);
+  if (plan.data) {
+    std::cout << calibration_text(plan.data->calibration) << "             of a data folder with "
+              << format_count(plan.data->items) << " items\n";
+  }
   if (plan.search) std::cout << search_text(*plan.search, recipe.plan.max_depth);
   std::cout << memory_text(plan.memory) << time_text(plan);
   for (const std::string& note : plan.notes)

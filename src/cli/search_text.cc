@@ -43,17 +43,37 @@ std::string percent_of(std::int64_t part, std::int64_t whole) {
   return format_percent(whole == 0 ? 0.0 : static_cast<double>(part) / static_cast<double>(whole));
 }
 
+// "0.0123 -> 0.0101"
+std::string change_text(const VisionLoss& start, const VisionLoss& end) {
+  return format_small(start.total) + " -> " + format_small(end.total);
+}
+
+std::string vision_text(const VisionReport& report) {
+  std::string text = "vision       " + std::to_string(report.epochs.size()) + " epochs, loss " +
+                     change_text(report.epochs.front(), report.epochs.back());
+  if (report.held_out_start)
+    text += ", on held-out samples " + change_text(*report.held_out_start, *report.held_out_end);
+  if (!report.kept) text += ": not kept";
+  return text + "\n";
+}
+
 }  // namespace
 
+std::string calibration_text(const CalibrationReport& report) {
+  const std::int64_t tokens = report.tokens();
+  return "calibration  " + std::to_string(report.samples) + " samples, " + format_count(tokens) +
+         " tokens: " + percent_of(report.image_tokens, tokens) + " image, " +
+         percent_of(report.text_tokens, tokens) + " text, " +
+         percent_of(report.answer_tokens, tokens) + " answer; data " +
+         report.data_sha256.substr(0, 12) + "\n";
+}
+
 std::string search_text(const SearchReport& report) {
-  std::string text = block_table(report).text();
-  text += "errors at the block's output, against the float model\n";
-  const std::int64_t tokens = report.image_tokens + report.text_tokens + report.answer_tokens;
-  text += "calibration  " + std::to_string(report.samples) + " samples, " +
-          percent_of(report.image_tokens, tokens) + " of the tokens image, " +
-          percent_of(report.text_tokens, tokens) + " text, " +
-          percent_of(report.answer_tokens, tokens) + " answer; data " +
-          report.data_sha256.substr(0, 12) + "\n";
+  std::string text = calibration_text(report.calibration);
+  if (report.vision) text += vision_text(*report.vision);
+  if (report.blocks.empty()) return text;
+  text =
+      block_table(report).text() + "errors at the block's output, against the float model\n" + text;
   text += "plan         " + report.strategy;
   if (report.h0) text += ", threshold " + format_small(report.h0);
   text += ", " + format_fixed(report.planned_forwards, 0) + " layer-forwards planned";

@@ -64,11 +64,7 @@ std::string analysis_to_json(const Analysis& analysis) {
   json.set("model", analysis.model);
   json.set("data", analysis.data);
   json.set("recipe", analysis.recipe);
-  json.set("data_sha256", analysis.data_sha256);
-  json.set("samples", analysis.samples);
-  json.set("image_tokens", analysis.image_tokens);
-  json.set("text_tokens", analysis.text_tokens);
-  json.set("answer_tokens", analysis.answer_tokens);
+  set_calibration(analysis.calibration, json);
   json.set("tau", analysis.tau);
   json.set("budget", analysis.budget);
   json.set("max_depth", analysis.max_depth);

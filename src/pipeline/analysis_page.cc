@@ -236,28 +236,30 @@ std::string make_table(const std::string& kind,
 }
 
 std::string token_text(const Analysis& analysis) {
-  const double image = static_cast<double>(analysis.image_tokens);
-  const double text = static_cast<double>(analysis.text_tokens);
-  const double answer = static_cast<double>(analysis.answer_tokens);
-  const double all = image + text + answer;
-  return format_number(all) + ": image " + format_percent(image / all) + ", text " +
-         format_percent(text / all) + ", answer " + format_percent(answer / all);
+  const CalibrationReport& report = analysis.calibration;
+  const auto all = static_cast<double>(report.tokens());
+  const auto share = [all](std::int64_t tokens) {
+    return format_percent(static_cast<double>(tokens) / all);
+  };
+  return format_number(all) + ": image " + share(report.image_tokens) + ", text " +
+         share(report.text_tokens) + ", answer " + share(report.answer_tokens);
 }
 
 std::string make_facts(const Analysis& analysis) {
   const std::string budget = std::isfinite(analysis.budget)
                                  ? format_number(analysis.budget) + " layer-forwards"
                                  : "unlimited, as the recipe gives a threshold";
-  std::vector<Row> rows = {{"Model", analysis.model},
-                           {"Data", analysis.data},
-                           {"SHA-256 of the data", analysis.data_sha256},
-                           {"Samples", format_number(static_cast<double>(analysis.samples))},
-                           {"Tokens", token_text(analysis)},
-                           {"Softness of codes, tau", format_number(analysis.tau)},
-                           {"Budget of a plan", budget},
-                           {"Deepest block", format_count(analysis.max_depth, "layer")},
-                           {"Recipe", analysis.recipe},
-                           {"Time taken", format_seconds(analysis.seconds)}};
+  std::vector<Row> rows = {
+      {"Model", analysis.model},
+      {"Data", analysis.data},
+      {"SHA-256 of the data", analysis.calibration.data_sha256},
+      {"Samples", format_number(static_cast<double>(analysis.calibration.samples))},
+      {"Tokens", token_text(analysis)},
+      {"Softness of codes, tau", format_number(analysis.tau)},
+      {"Budget of a plan", budget},
+      {"Deepest block", format_count(analysis.max_depth, "layer")},
+      {"Recipe", analysis.recipe},
+      {"Time taken", format_seconds(analysis.seconds)}};
   for (Row& row : rows)
     row[1] = escape_html(row[1]);
   return make_table("facts", "Facts", {}, rows);

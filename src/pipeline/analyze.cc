@@ -81,15 +81,6 @@ std::vector<PlanAnalysis> make_plans(const PlanOptions& recipe_options,
   return plans;
 }
 
-void describe_data(const CalibrationSamples& samples, const Manifest& manifest, Analysis& result) {
-  const TokenShares shares = samples.shares();
-  result.data_sha256 = manifest.sha256;
-  result.samples = static_cast<std::int64_t>(samples.samples.size());
-  result.image_tokens = shares.image;
-  result.text_tokens = shares.text;
-  result.answer_tokens = shares.answer;
-}
-
 }  // namespace
 
 Analysis analyze(const std::filesystem::path& model,
@@ -110,7 +101,7 @@ Analysis analyze(const std::filesystem::path& model,
       load_samples(model, manifest.sample(recipe.calibration.samples, recipe.calibration.seed));
 
   Analysis result{.model = model.string(), .data = data.string(), .recipe = recipe.name};
-  describe_data(samples, manifest, result);
+  result.calibration = describe_samples(samples, manifest);
   const Weights root(checkpoint, Execution::kFloat);
   const SearchCost cost = search_cost(*recipe.search);
   result.tau = recipe.plan.tau;

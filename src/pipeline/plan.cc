@@ -82,13 +82,7 @@ PlannedData take_data(const Checkpoint& checkpoint, const fs::path& data, Worklo
       load_samples(checkpoint.folder(), manifest.sample(options.samples, options.seed));
   for (const StreamedSample& sample : samples.samples)
     add_sample(work, std::ssize(sample.ids), sample.pixels.defined());
-  const TokenShares shares = samples.shares();
-  return {std::ssize(manifest.items),
-          work.samples,
-          shares.image,
-          shares.text,
-          shares.answer,
-          manifest.sha256};
+  return {std::ssize(manifest.items), describe_samples(samples, manifest)};
 }
 
 // Samples as they usually are.
@@ -132,7 +126,8 @@ std::vector<std::string> make_notes(const Workload& work, const QuantizePlan& pl
              mean_tokens(work), " positions, one image's among them"));
   }
   if (!recipe.needs_data() && plan.data) notes.emplace_back("the recipe looks at no data");
-  if (recipe.needs_data() && plan.data && plan.data->samples < recipe.calibration.samples) {
+  if (recipe.needs_data() && plan.data &&
+      plan.data->calibration.samples < recipe.calibration.samples) {
     notes.push_back(join("the recipe asks for ", recipe.calibration.samples,
                          " samples, the data has ", plan.data->items));
   }

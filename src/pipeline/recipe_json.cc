@@ -53,6 +53,7 @@ Json vision_options_json(const VisionEncoderOptions& vision) {
   json.set("output_weight", vision.output_weight);
   json.set("answer_weight", vision.answer_weight);
   json.set("norm_gains", vision.norm_gains);
+  json.set("held_out", vision.held_out);
   json.set("seed", seed_json(vision.seed));
   return json;
 }

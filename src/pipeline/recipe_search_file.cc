@@ -78,7 +78,7 @@ SearchOptions read_search(const YamlReader& yaml, const YAML::Node& node) {
 VisionEncoderOptions read_vision_encoder(const YamlReader& yaml, const YAML::Node& node) {
   yaml.check_keys(node, "'vision_encoder'",
                   {"epochs", "batch", "rate", "entropy_weight", "error_weight", "tower_weight",
-                   "output_weight", "answer_weight", "norm_gains", "seed"});
+                   "output_weight", "answer_weight", "norm_gains", "held_out", "seed"});
   VisionEncoderOptions options;
   options.epochs = yaml.number(node, "epochs", options.epochs, 1, 100000);
   options.batch = yaml.number(node, "batch", options.batch, 1, 100000);
@@ -92,6 +92,7 @@ VisionEncoderOptions read_vision_encoder(const YamlReader& yaml, const YAML::Nod
   options.output_weight = weight("output_weight", options.output_weight);
   options.answer_weight = weight("answer_weight", options.answer_weight);
   options.norm_gains = yaml.optional<bool>(node, "norm_gains", options.norm_gains);
+  options.held_out = yaml.optional<bool>(node, "held_out", options.held_out);
   options.seed = yaml.optional<std::uint64_t>(node, "seed", options.seed);
   return options;
 }

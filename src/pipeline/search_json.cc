@@ -25,6 +25,26 @@ std::vector<double> list_from(const Json& node) {
   return values;
 }
 
+Json loss_to_json(const VisionLoss& loss) {
+  Json json = Json::object();
+  json.set("entropy", loss.entropy);
+  json.set("tower", loss.tower);
+  json.set("output", loss.output);
+  json.set("answer", loss.answer);
+  json.set("total", loss.total);
+  return json;
+}
+
+VisionLoss loss_from_json(const Json& node) {
+  return {double_or_infinite(node.get("entropy")), double_or_infinite(node.get("tower")),
+          double_or_infinite(node.get("output")), double_or_infinite(node.get("answer")),
+          double_or_infinite(node.get("total"))};
+}
+
+std::optional<VisionLoss> optional_loss(const Json& node) {
+  return node.is_null() ? std::nullopt : std::optional(loss_from_json(node));
+}
+
 }  // namespace
 
 Json list_to_json(const std::vector<double>& values) {
@@ -36,6 +56,14 @@ Json list_to_json(const std::vector<double>& values) {
 
 Json optional_to_json(const std::optional<double>& value) {
   return value ? Json(*value) : Json();
+}
+
+void set_calibration(const CalibrationReport& report, Json& json) {
+  json.set("samples", report.samples);
+  json.set("image_tokens", report.image_tokens);
+  json.set("text_tokens", report.text_tokens);
+  json.set("answer_tokens", report.answer_tokens);
+  json.set("data_sha256", report.data_sha256);
 }
 
 Json plan_to_json(const BlockPlan& plan) {
@@ -111,42 +139,44 @@ BlockReport block_from_json(const Json& node) {
   return block;
 }
 
-Json epoch_to_json(const VisionEpoch& epoch) {
+Json vision_to_json(const VisionReport& report) {
+  Json epochs = Json::array();
+  for (const VisionLoss& epoch : report.epochs)
+    epochs.append(loss_to_json(epoch));
   Json json = Json::object();
-  json.set("entropy", epoch.entropy);
-  json.set("tower", epoch.tower);
-  json.set("output", epoch.output);
-  json.set("answer", epoch.answer);
-  json.set("total", epoch.total);
+  json.set("epochs", epochs);
+  json.set("held_out_start", report.held_out_start ? loss_to_json(*report.held_out_start) : Json());
+  json.set("held_out_end", report.held_out_end ? loss_to_json(*report.held_out_end) : Json());
+  json.set("kept", report.kept);
   return json;
 }
 
-VisionEpoch epoch_from_json(const Json& node) {
-  return {node.get_double("entropy"), node.get_double("tower"), node.get_double("output"),
-          node.get_double("answer"), node.get_double("total")};
+VisionReport vision_from_json(const Json& node) {
+  VisionReport report;
+  const Json epochs = node.get("epochs");
+  for (std::size_t i = 0; i < epochs.size(); ++i)
+    report.epochs.push_back(loss_from_json(epochs.at(i)));
+  report.held_out_start = optional_loss(node.get("held_out_start"));
+  report.held_out_end = optional_loss(node.get("held_out_end"));
+  report.kept = node.get_bool("kept");
+  return report;
 }
 
 Json search_to_json(const SearchReport& report) {
-  Json blocks = Json::array(), vision = Json::array(), wins = Json::object();
-  for (const VisionEpoch& epoch : report.vision)
-    vision.append(epoch_to_json(epoch));
+  Json blocks = Json::array(), wins = Json::object();
   for (const BlockReport& block : report.blocks)
     blocks.append(block_to_json(block));
   for (const auto& [choice, count] : report.wins)
     wins.set(choice, count);
   Json json = Json::object();
-  json.set("samples", report.samples);
-  json.set("image_tokens", report.image_tokens);
-  json.set("text_tokens", report.text_tokens);
-  json.set("answer_tokens", report.answer_tokens);
-  json.set("data_sha256", report.data_sha256);
+  set_calibration(report.calibration, json);
   json.set("strategy", report.strategy);
   json.set("h0", optional_to_json(report.h0));
   json.set("allowed_forwards", report.allowed_forwards);
   json.set("planned_forwards", report.planned_forwards);
   json.set("entropy", list_to_json(report.entropy));
   json.set("blocks", blocks);
-  json.set("vision", vision);
+  json.set("vision", report.vision ? vision_to_json(*report.vision) : Json());
   json.set("wins", wins);
   json.set("forwards", report.forwards);
   return json;
@@ -154,11 +184,9 @@ Json search_to_json(const SearchReport& report) {
 
 SearchReport search_from_json(const Json& node) {
   SearchReport report;
-  report.samples = node.get_int("samples");
-  report.image_tokens = node.get_int("image_tokens");
-  report.text_tokens = node.get_int("text_tokens");
-  report.answer_tokens = node.get_int("answer_tokens");
-  report.data_sha256 = node.get_string("data_sha256");
+  report.calibration = {node.get_int("samples"), node.get_int("image_tokens"),
+                        node.get_int("text_tokens"), node.get_int("answer_tokens"),
+                        node.get_string("data_sha256")};
   report.strategy = node.get_string("strategy");
   report.h0 = optional_double(node.get("h0"));
   report.allowed_forwards = double_or_infinite(node.get("allowed_forwards"));
@@ -167,9 +195,8 @@ SearchReport search_from_json(const Json& node) {
   const Json blocks = node.get("blocks");
   for (std::size_t i = 0; i < blocks.size(); ++i)
     report.blocks.push_back(block_from_json(blocks.at(i)));
-  const Json vision = node.get("vision");
-  for (std::size_t i = 0; i < vision.size(); ++i)
-    report.vision.push_back(epoch_from_json(vision.at(i)));
+  if (const Json vision = node.get("vision"); !vision.is_null())
+    report.vision = vision_from_json(vision);
   node.get("wins").for_each(
       [&](const std::string& choice, const Json& count) { report.wins[choice] = count.as_int(); });
   report.forwards = node.get_int("forwards");

@@ -11,14 +11,17 @@ namespace qvlm {
 
 Json plan_to_json(const BlockPlan& plan);
 Json block_to_json(const BlockReport& block);
-Json epoch_to_json(const VisionEpoch& epoch);
+Json vision_to_json(const VisionReport& report);
 Json search_to_json(const SearchReport& report);
 
 // Throw kCorrupt or kNotFound naming the key.
 BlockPlan plan_from_json(const Json& node);
 BlockReport block_from_json(const Json& node);
-VisionEpoch epoch_from_json(const Json& node);
+VisionReport vision_from_json(const Json& node);
 SearchReport search_from_json(const Json& node);
+
+// Adds the report's members to an object.
+void set_calibration(const CalibrationReport& report, Json& json);
 
 // Numbers of a list; a number or null.
 Json list_to_json(const std::vector<double>& values);

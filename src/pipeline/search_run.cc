@@ -37,32 +37,9 @@ std::function<void(const std::string&)> count_forwards(const Recipe& recipe,
   };
 }
 
-std::function<void(const std::string&)> count_steps_of_vision(const CalibrationSamples& samples,
-                                                              const Recipe& recipe,
-                                                              const ProgressCallback& progress) {
-  const VisionEncoderOptions& options = *recipe.vision_encoder;
-  const auto size = static_cast<std::int64_t>(samples.samples.size());
-  const std::int64_t total = options.epochs * ((size + options.batch - 1) / options.batch);
-  return [&progress, total, done = std::int64_t{0}](const std::string& what) mutable {
-    ++done;
-    if (progress) progress({done, std::max(done, total), what});
-  };
-}
-
 void take(const LinearSchemes& from, LinearSchemes& to) {
   for (const auto& [name, scheme] : from)
     to[name] = scheme;
-}
-
-void describe_data(const CalibrationSamples& samples,
-                   const Manifest& manifest,
-                   SearchReport& report) {
-  const TokenShares shares = samples.shares();
-  report.samples = static_cast<std::int64_t>(samples.samples.size());
-  report.image_tokens = shares.image;
-  report.text_tokens = shares.text;
-  report.answer_tokens = shares.answer;
-  report.data_sha256 = manifest.sha256;
 }
 
 }  // namespace
@@ -82,8 +59,7 @@ SearchRun run_search(const Checkpoint& checkpoint,
   SearchRun run{schemes, {}, {}, false};
   VisionRun vision;
   if (recipe.vision_encoder) {
-    vision = run_vision_encoder(root, config, recipe, schemes, samples, journal,
-                                count_steps_of_vision(samples, recipe, progress));
+    vision = run_vision_encoder(root, config, recipe, schemes, samples, journal, progress);
     take(vision.schemes, run.schemes);
     run.norm_gains = std::move(vision.norm_gains);
   }
@@ -99,8 +75,8 @@ SearchRun run_search(const Checkpoint& checkpoint,
     run.report = std::move(outcome.report);
     run.stopped = outcome.stopped;
   }
-  run.report.vision = std::move(vision.epochs);
-  describe_data(samples, manifest, run.report);
+  if (recipe.vision_encoder) run.report.vision = std::move(vision.report);
+  run.report.calibration = describe_samples(samples, manifest);
   const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
   run.report.other_seconds = seconds - run.report.search_seconds;
   return run;

@@ -22,7 +22,7 @@ at::Tensor gain_from_json(const Json& node) {
 }
 
 Json to_json(const VisionRun& run) {
-  Json clips = Json::object(), gains = Json::object(), epochs = Json::array();
+  Json clips = Json::object(), gains = Json::object();
   for (const auto& [name, scheme] : run.schemes) {
     Json node = Json::object();
     node.set("weight", scheme.weight.clip_ratio);
@@ -31,12 +31,10 @@ Json to_json(const VisionRun& run) {
   }
   for (const auto& [name, gain] : run.norm_gains)
     gains.set(name, gain_to_json(gain));
-  for (const VisionEpoch& epoch : run.epochs)
-    epochs.append(epoch_to_json(epoch));
   Json json = Json::object();
   json.set("clips", clips);
   json.set("norm_gains", gains);
-  json.set("epochs", epochs);
+  json.set("report", vision_to_json(run.report));
   return json;
 }
 
@@ -52,9 +50,7 @@ VisionRun from_json(const Json& json, const LinearSchemes& schemes) {
   json.get("norm_gains").for_each([&](const std::string& name, const Json& node) {
     run.norm_gains[name] = gain_from_json(node);
   });
-  const Json epochs = json.get("epochs");
-  for (std::size_t i = 0; i < epochs.size(); ++i)
-    run.epochs.push_back(epoch_from_json(epochs.at(i)));
+  run.report = vision_from_json(json.get("report"));
   return run;
 }
 
@@ -66,21 +62,23 @@ VisionRun run_vision_encoder(const Weights& root,
                              const LinearSchemes& schemes,
                              const CalibrationSamples& samples,
                              SearchJournal& journal,
-                             const std::function<void(const std::string&)>& on_step) {
+                             const ProgressCallback& progress) {
   if (!journal.vision().is_null()) return from_json(journal.vision(), schemes);
-  const VisionEncoderStudy study{root,
-                                 config,
-                                 schemes,
-                                 samples.samples,
-                                 samples.kinds,
-                                 *recipe.vision_encoder,
-                                 recipe.plan.tau,
-                                 on_step};
+  VisionEncoderStudy study{root,
+                           config,
+                           schemes,
+                           samples.samples,
+                           samples.kinds,
+                           *recipe.vision_encoder,
+                           recipe.plan.tau,
+                           {}};
+  study.on_step = [&progress, done = std::int64_t{0},
+                   total = count_steps(study)](const std::string& what) mutable {
+    if (progress) progress({++done, total, what});
+  };
   VisionEncoderOutcome outcome = optimize_vision_encoder(study);
-  VisionRun run{std::move(outcome.schemes), std::move(outcome.norm_gains), {}};
-  for (const LossTerms& terms : outcome.epochs)
-    run.epochs.push_back({terms.entropy, terms.tower, terms.output, terms.answer, terms.total});
-  journal.set_vision(to_json(run));
+  journal.set_vision(to_json(
+      {std::move(outcome.schemes), std::move(outcome.norm_gains), std::move(outcome.report)}));
   // Read back, so that a resumed run has the very same numbers.
   return from_json(journal.vision(), schemes);
 }

@@ -11,7 +11,7 @@ namespace qvlm {
 struct VisionRun {
   LinearSchemes schemes;       // of the tower's quantized linears, with new clips
   ReplacedTensors norm_gains;  // by whole names; empty unless they are learned
-  std::vector<VisionEpoch> epochs;
+  VisionReport report;
 };
 
 VisionRun run_vision_encoder(const Weights& root,
@@ -20,6 +20,6 @@ VisionRun run_vision_encoder(const Weights& root,
                              const LinearSchemes& schemes,
                              const CalibrationSamples& samples,
                              SearchJournal& journal,
-                             const std::function<void(const std::string&)>& on_step);
+                             const ProgressCallback& progress);
 
 }  // namespace qvlm

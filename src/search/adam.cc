@@ -9,7 +9,7 @@ constexpr double kMeanDecay = 0.9, kSquareDecay = 0.999, kSmallest = 1e-8;  // o
 
 }  // namespace
 
-void Adam::step(std::vector<Parameter>& parameters) {
+void Adam::step(std::vector<Parameter>& parameters, double rate) {
   if (means_.empty()) {
     for (const Parameter& parameter : parameters) {
       means_.push_back(at::zeros_like(parameter.gradient));
@@ -24,7 +24,7 @@ void Adam::step(std::vector<Parameter>& parameters) {
     // Both began at 0 and would be too small at first.
     const at::Tensor mean = means_[i] / (1 - std::pow(kMeanDecay, steps_));
     const at::Tensor square = squares_[i] / (1 - std::pow(kSquareDecay, steps_));
-    parameter.logarithm = parameter.logarithm - rate_ * mean / (square.sqrt() + kSmallest);
+    parameter.logarithm = parameter.logarithm - rate * mean / (square.sqrt() + kSmallest);
     if (parameter.is_clip)
       parameter.logarithm = parameter.logarithm.clamp(std::log(kLowestClip), 0.0);
     parameter.gradient = at::zeros_like(parameter.gradient);

@@ -12,14 +12,11 @@ inline constexpr double kLowestClip = 0.3;
 
 class Adam {
  public:
-  explicit Adam(double rate) : rate_(rate) {}
-
   // Moves the logarithms against their gradients, keeps clips within their limits and sets the
   // gradients to 0. Always the same parameters.
-  void step(std::vector<Parameter>& parameters);
+  void step(std::vector<Parameter>& parameters, double rate);
 
  private:
-  double rate_;
   int steps_ = 0;
   std::vector<at::Tensor> means_, squares_;  // running, of the gradients
 };

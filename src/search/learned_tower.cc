@@ -57,6 +57,11 @@ LearnedTower::LearnedTower(const Weights& root,
   }
 }
 
+void LearnedTower::clear_gradients() {
+  for (Parameter& parameter : parameters_)
+    parameter.gradient = at::zeros_like(parameter.gradient);
+}
+
 at::Tensor LearnedTower::project(const at::Tensor& features) const {
   return projector_.at(1).forward(
       projector_.at(0).forward(features, {.function = config_.projector_activation}));

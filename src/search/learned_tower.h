@@ -33,6 +33,8 @@ class LearnedTower {
   // Adds to the gradients of the parameters what gradients at the images give.
   void pull_back(const VisionTrace& trace, const States& gradients);
 
+  void clear_gradients();  // of the parameters
+
   LinearSchemes schemes() const;                         // of the linears whose clips are learned
   std::map<std::string, at::Tensor> norm_gains() const;  // of learned gains, by whole names
 

@@ -17,7 +17,7 @@ void shuffle(Batch& order, Random& random) {
     std::swap(order[i - 1], order[random.below(i)]);
 }
 
-void add_terms(const LossTerms& terms, double weight, LossTerms& sum) {
+void add_terms(const VisionLoss& terms, double weight, VisionLoss& sum) {
   sum.entropy += weight * terms.entropy;
   sum.tower += weight * terms.tower;
   sum.output += weight * terms.output;
@@ -25,44 +25,117 @@ void add_terms(const LossTerms& terms, double weight, LossTerms& sum) {
   sum.total += weight * terms.total;
 }
 
+// Places of the samples with an image that are learned from, and of those set aside.
+struct Parts {
+  Batch learned, held_out;
+};
+
+Parts part_samples(std::size_t samples, bool held_out) {
+  Batch all(samples);
+  std::iota(all.begin(), all.end(), std::size_t{0});
+  if (!held_out || samples < 2) return {all, {}};
+  return {every_second(all, 0), every_second(all, 1)};
+}
+
+LearnedTower load_tower(const VisionEncoderStudy& study) {
+  LearnedTower tower(study.root, study.config, {study.schemes, study.options.norm_gains});
+  require(!tower.parameters().empty(), ErrorKind::kInvalidArgument,
+          "vision encoder: the recipe quantizes no linear of the vision tower");
+  return tower;
+}
+
+std::int64_t count_batches(const Batch& samples, std::int64_t size) {
+  return (static_cast<std::int64_t>(samples.size()) + size - 1) / size;
+}
+
+class VisionEncoderRun {
+ public:
+  explicit VisionEncoderRun(const VisionEncoderStudy& study)
+      : study_(study), tower_(load_tower(study)), loss_(study, tower_) {}
+
+  VisionEncoderOutcome run();
+
+ private:
+  // The loss before the steps, batch by batch.
+  VisionLoss learn(const Batch& order, int epoch);
+  std::optional<VisionLoss> measure(const Batch& samples);
+  // Calls use(terms) after each batch; returns the mean over the samples.
+  template <typename Use>
+  VisionLoss for_batches(const Batch& order, const Use& use);
+
+  const VisionEncoderStudy& study_;
+  LearnedTower tower_;
+  VisionEncoderLoss loss_;
+  Adam adam_;
+  std::int64_t steps_ = 0, total_steps_ = 0;
+};
+
+template <typename Use>
+VisionLoss VisionEncoderRun::for_batches(const Batch& order, const Use& use) {
+  VisionLoss mean;
+  for (const Batch& batch : cut_batches(order, static_cast<std::size_t>(study_.options.batch))) {
+    const VisionLoss terms = loss_.evaluate(batch);
+    use(terms);
+    add_terms(terms, static_cast<double>(batch.size()) / static_cast<double>(order.size()), mean);
+    if (study_.on_step) study_.on_step("vision encoder");
+  }
+  return mean;
+}
+
+VisionLoss VisionEncoderRun::learn(const Batch& order, int epoch) {
+  return for_batches(order, [&](const VisionLoss& terms) {
+    require(std::isfinite(terms.total), ErrorKind::kCorrupt,
+            "vision encoder: the loss is not finite in epoch ", epoch + 1);
+    // Falls to 0: with clips at a steady rate the loss rises again after a few epochs.
+    const double left = 1.0 - static_cast<double>(steps_++) / static_cast<double>(total_steps_);
+    adam_.step(tower_.parameters(), study_.options.rate * left);
+  });
+}
+
+std::optional<VisionLoss> VisionEncoderRun::measure(const Batch& samples) {
+  if (samples.empty()) return std::nullopt;
+  const VisionLoss mean = for_batches(samples, [](const VisionLoss&) {});
+  tower_.clear_gradients();
+  return mean;
+}
+
+VisionEncoderOutcome VisionEncoderRun::run() {
+  const VisionEncoderOptions& options = study_.options;
+  const auto [learned, held_out] = part_samples(loss_.samples(), options.held_out);
+  const LinearSchemes start = tower_.schemes();
+  VisionReport report;
+  report.held_out_start = measure(held_out);
+  total_steps_ = options.epochs * count_batches(learned, options.batch);
+  Random random(options.seed);
+  Batch order = learned;
+  for (int epoch = 0; epoch < options.epochs; ++epoch) {
+    shuffle(order, random);
+    report.epochs.push_back(learn(order, epoch));
+  }
+  report.held_out_end = measure(held_out);
+  // (False also for a loss that is not a number.)
+  report.kept = !report.held_out_end || report.held_out_end->total <= report.held_out_start->total;
+  if (!report.kept) return {start, {}, std::move(report)};
+  return {tower_.schemes(), tower_.norm_gains(), std::move(report)};
+}
+
 }  // namespace
 
 std::int64_t count_steps(const VisionEncoderStudy& study) {
-  const std::int64_t samples = std::ranges::count_if(
-      study.samples, [](const StreamedSample& sample) { return sample.pixels.defined(); });
+  const auto samples = static_cast<std::size_t>(std::ranges::count_if(
+      study.samples, [](const StreamedSample& sample) { return sample.pixels.defined(); }));
   const VisionEncoderOptions& options = study.options;
-  const std::int64_t batches = (samples + options.batch - 1) / options.batch;
-  return batches * (options.epochs + (options.entropy_weight != 0.0 ? 1 : 0));
+  const auto [learned, held_out] = part_samples(samples, options.held_out);
+  const std::int64_t weights =
+      options.entropy_weight != 0.0
+          ? count_batches(part_samples(samples, false).learned, options.batch)
+          : 0;
+  return weights + options.epochs * count_batches(learned, options.batch) +
+         2 * count_batches(held_out, options.batch);
 }
 
 VisionEncoderOutcome optimize_vision_encoder(const VisionEncoderStudy& study) {
-  const VisionEncoderOptions& options = study.options;
-  LearnedTower tower(study.root, study.config, {study.schemes, options.norm_gains});
-  require(!tower.parameters().empty(), ErrorKind::kInvalidArgument,
-          "vision encoder: the recipe quantizes no linear of the vision tower");
-  VisionEncoderLoss loss(study, tower);
-  Adam adam(options.rate);
-  Random random(options.seed);
-  Batch order(loss.samples());
-  std::iota(order.begin(), order.end(), std::size_t{0});
-  VisionEncoderOutcome outcome;
-  for (int epoch = 0; epoch < options.epochs; ++epoch) {
-    shuffle(order, random);
-    LossTerms mean;
-    for (const Batch& batch : cut_batches(order, static_cast<std::size_t>(options.batch))) {
-      const LossTerms terms = loss.evaluate(batch);
-      require(std::isfinite(terms.total), ErrorKind::kCorrupt,
-              "vision encoder: the loss is not finite in epoch ", epoch + 1);
-      adam.step(tower.parameters());
-      const auto share = static_cast<double>(batch.size()) / static_cast<double>(order.size());
-      add_terms(terms, share, mean);
-      if (study.on_step) study.on_step("vision encoder");
-    }
-    outcome.epochs.push_back(mean);
-  }
-  outcome.schemes = tower.schemes();
-  outcome.norm_gains = tower.norm_gains();
-  return outcome;
+  return VisionEncoderRun(study).run();
 }
 
 }  // namespace qvlm

@@ -15,8 +15,7 @@ namespace qvlm {
 struct VisionEncoderOutcome {
   LinearSchemes schemes;                         // of the tower's quantized linears, with new clips
   std::map<std::string, at::Tensor> norm_gains;  // new ones, by whole names, if they were learned
-  // Means over the samples of an epoch, each batch before the step that it leads to.
-  std::vector<LossTerms> epochs;
+  VisionReport report;
 };
 
 // How often on_step will be called.

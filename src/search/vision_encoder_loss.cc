@@ -186,7 +186,7 @@ double VisionEncoderLoss::add_answer_loss(const Batch& batch,
 
 void VisionEncoderLoss::add_decoder_terms(const Batch& batch,
                                           const States& images,
-                                          LossTerms& terms,
+                                          VisionLoss& terms,
                                           States& gradients) const {
   const VisionEncoderOptions& options = study_.options;
   const std::vector<States> trajectory = decoder_.run(place_images(batch, images));
@@ -212,10 +212,10 @@ void VisionEncoderLoss::add_decoder_terms(const Batch& batch,
   }
 }
 
-LossTerms VisionEncoderLoss::evaluate(const Batch& batch) {
+VisionLoss VisionEncoderLoss::evaluate(const Batch& batch) {
   const VisionEncoderOptions& options = study_.options;
   const VisionTrace vision = tower_.run(pick(reference_, batch, &VisionSample::embedded));
-  LossTerms terms;
+  VisionLoss terms;
   States gradients = zeros_like(vision.images);
   const double tower_weight = options.error_weight * options.tower_weight;
   if (tower_weight != 0.0) {

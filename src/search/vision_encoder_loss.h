@@ -3,6 +3,8 @@
 // loaded one layer at a time (search/float_decoder.h).
 #pragma once
 
+#include <qvlm/quantize.h>
+
 #include <vector>
 
 #include "search/float_decoder.h"
@@ -10,15 +12,6 @@
 #include "search/vision_reference.h"
 
 namespace qvlm {
-
-// Each term by itself, not weighted; 0 where the options leave it out.
-struct LossTerms {
-  double entropy = 0.0;  // sum over neighbouring decoder layers of w_k H(output k+1 | output k)
-  double tower = 0.0;    // relative error of the image tokens that the decoder gets
-  double output = 0.0;   // relative error of the decoder's output, as state_error() has it
-  double answer = 0.0;   // cross entropy of a token of the answer
-  double total = 0.0;    // the loss
-};
 
 using Batch = std::vector<std::size_t>;  // places of samples
 // In this order, `size` a batch; the last may be smaller.
@@ -37,7 +30,7 @@ class VisionEncoderLoss {
 
   // Returns the terms on a batch and adds the gradient of `total` to those of the tower's
   // parameters. Errors are means over all tokens of the batch, entropies those of all its values.
-  LossTerms evaluate(const Batch& batch);
+  VisionLoss evaluate(const Batch& batch);
 
  private:
   std::vector<double> measure_weights();
@@ -48,7 +41,7 @@ class VisionEncoderLoss {
   // Fills in what depends on the decoder and adds its gradient at the image tokens.
   void add_decoder_terms(const Batch& batch,
                          const States& images,
-                         LossTerms& terms,
+                         VisionLoss& terms,
                          States& gradients) const;
 
   VisionEncoderStudy study_;

@@ -90,7 +90,7 @@ TEST_F(SamplesTest, KindsMatchIds) {
   const PromptEncoder prompts = encoder();
   const ModelConfig& config = prompts.config();
   const std::vector<std::string> answers = {" red", " ball", " not round"};
-  TokenShares counted;
+  CalibrationReport counted;
   for (std::size_t i = 0; i < answers.size(); ++i) {
     const auto images = ids_of(samples, i, TokenKind::kImage);
     EXPECT_THAT(images, Each(config.image_token_id));
@@ -98,9 +98,9 @@ TEST_F(SamplesTest, KindsMatchIds) {
     const auto text = ids_of(samples, i, TokenKind::kText);
     EXPECT_TRUE(prompts.tokenizer().decode(text, true).ends_with(" ASSISTANT:"));
     auto answer = ids_of(samples, i, TokenKind::kAnswer);
-    counted.image += static_cast<std::int64_t>(images.size());
-    counted.text += static_cast<std::int64_t>(text.size());
-    counted.answer += static_cast<std::int64_t>(answer.size());
+    counted.image_tokens += static_cast<std::int64_t>(images.size());
+    counted.text_tokens += static_cast<std::int64_t>(text.size());
+    counted.answer_tokens += static_cast<std::int64_t>(answer.size());
     EXPECT_EQ(answer.back(), kEnd);
     answer.pop_back();
     EXPECT_EQ(prompts.tokenizer().decode(answer, true), answers[i]);
@@ -108,14 +108,13 @@ TEST_F(SamplesTest, KindsMatchIds) {
                                      samples.kinds[i].end());
     EXPECT_THAT(end, Each(TokenKind::kAnswer));
   }
-  const TokenShares shares = samples.shares();
-  EXPECT_EQ(shares.image, counted.image);
-  EXPECT_EQ(shares.text, counted.text);
-  EXPECT_EQ(shares.answer, counted.answer);
+  counted.samples = 3;
+  counted.data_sha256 = "of the manifest";
+  EXPECT_EQ(describe_samples(samples, {.sha256 = "of the manifest"}), counted);
   std::size_t positions = 0;
   for (const StreamedSample& sample : samples.samples)
     positions += sample.ids.size();
-  EXPECT_EQ(shares.total(), static_cast<std::int64_t>(positions));
+  EXPECT_EQ(counted.tokens(), static_cast<std::int64_t>(positions));
 }
 
 TEST_F(SamplesTest, PixelsAreThoseOfTheImage) {

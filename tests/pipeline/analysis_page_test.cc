@@ -36,10 +36,10 @@ Analysis make_analysis(std::int64_t layers, bool joint_gains) {
   analysis.model = "/models/tiny/";
   analysis.data = "data/manifest.json";
   analysis.recipe = "w4a8";
-  analysis.samples = 64;
-  analysis.image_tokens = 750;
-  analysis.text_tokens = 200;
-  analysis.answer_tokens = 50;
+  analysis.calibration.samples = 64;
+  analysis.calibration.image_tokens = 750;
+  analysis.calibration.text_tokens = 200;
+  analysis.calibration.answer_tokens = 50;
   analysis.budget = 1234.0;
   analysis.seconds = 185.2;
   for (std::int64_t k = 0; k < layers; ++k) {
@@ -135,7 +135,7 @@ TEST(AnalysisPageTest, StandsAlone) {
 TEST(AnalysisPageTest, EscapesEveryString) {
   const std::string evil = "a<&>\"'b", escaped = "a&lt;&amp;&gt;&quot;&#39;b";
   Analysis analysis = make_analysis(2, true);
-  analysis.model = analysis.data = analysis.recipe = analysis.data_sha256 = evil;
+  analysis.model = analysis.data = analysis.recipe = analysis.calibration.data_sha256 = evil;
   for (LayerAnalysis* layer : {&analysis.decoder[0], &analysis.vision[0]})
     layer->name = evil;
   analysis.plans[0].strategy = analysis.plans[0].blocks[0].reason = evil;

@@ -152,14 +152,9 @@ TEST_F(PlanTest, SharesAreThoseOfTheSearch) {
   const QuantizeReport report = quantize(model(), out(), recipe, {.data = given});
   ASSERT_TRUE(plan.data && plan.search && report.search);
   EXPECT_EQ(plan.data->items, 3);
-  EXPECT_EQ(plan.data->samples, 2);
-  EXPECT_EQ(plan.data->samples, report.search->samples);
-  EXPECT_EQ(plan.data->image_tokens, report.search->image_tokens);
-  EXPECT_EQ(plan.data->text_tokens, report.search->text_tokens);
-  EXPECT_EQ(plan.data->answer_tokens, report.search->answer_tokens);
-  EXPECT_EQ(plan.data->sha256, report.search->data_sha256);
-  EXPECT_EQ(plan.search->tokens,
-            plan.data->image_tokens + plan.data->text_tokens + plan.data->answer_tokens);
+  EXPECT_EQ(plan.data->calibration.samples, 2);
+  EXPECT_EQ(plan.data->calibration, report.search->calibration);
+  EXPECT_EQ(plan.search->tokens, plan.data->calibration.tokens());
   EXPECT_EQ(plan.search->planned_forwards, report.search->planned_forwards);
   EXPECT_EQ(plan.search->allowed_forwards, report.search->allowed_forwards);
   EXPECT_THAT(plan.notes, IsEmpty());

@@ -94,7 +94,7 @@ TEST_P(SearchTest, TheCheckpointAloneTellsTheSearch) {
   const Json document = Json::load(path("out") / "qvlm.json");
   const SearchReport stored = search_from_json(document.get("search"));
   EXPECT_EQ(search_to_json(stored).dump(), search_to_json(*report.search).dump());
-  EXPECT_EQ(stored.samples, 8);
+  EXPECT_EQ(stored.calibration.samples, 8);
   EXPECT_EQ(stored.entropy.size() + 1, stored.blocks.back().first + stored.blocks.back().depth);
   EXPECT_EQ(document.get("recipe_text").get("calibration").get_string("seed"), "0");
 }

@@ -60,6 +60,7 @@ inline VisionEncoderOptions no_terms() {
   VisionEncoderOptions options;
   options.entropy_weight = options.error_weight = options.answer_weight = 0.0;
   options.epochs = 1;
+  options.held_out = false;
   return options;
 }
 

@@ -256,7 +256,7 @@ INSTANTIATE_TEST_SUITE_P(
 struct Term {
   std::string name;
   double VisionEncoderOptions::*weight;
-  double LossTerms::*value;
+  double VisionLoss::*value;
 };
 
 class TermTest : public testing::TestWithParam<Term> {
@@ -341,7 +341,7 @@ TEST_P(TermTest, IsTheOnlyOneWhereOthersHaveNoWeight) {
     const VisionEncoderOptions options = this->options(weight);
     const VisionEncoderStudy study = tiny_.with(options);
     LearnedTower tower(tiny_.root, tiny_.config, {tiny_.schemes});
-    const LossTerms terms = VisionEncoderLoss(study, tower).evaluate(kAllSamples);
+    const VisionLoss terms = VisionEncoderLoss(study, tower).evaluate(kAllSamples);
     EXPECT_GT(terms.*GetParam().value, 0.0);
     EXPECT_DOUBLE_EQ(terms.total, weight * terms.*GetParam().value);
     EXPECT_DOUBLE_EQ(terms.entropy + terms.tower + terms.output + terms.answer,
@@ -363,10 +363,10 @@ TEST_P(TermTest, IsTheOnlyOneWhereOthersHaveNoWeight) {
 INSTANTIATE_TEST_SUITE_P(
     Loss,
     TermTest,
-    testing::Values(Term{"tower", &VisionEncoderOptions::tower_weight, &LossTerms::tower},
-                    Term{"output", &VisionEncoderOptions::output_weight, &LossTerms::output},
-                    Term{"entropy", &VisionEncoderOptions::entropy_weight, &LossTerms::entropy},
-                    Term{"answer", &VisionEncoderOptions::answer_weight, &LossTerms::answer}),
+    testing::Values(Term{"tower", &VisionEncoderOptions::tower_weight, &VisionLoss::tower},
+                    Term{"output", &VisionEncoderOptions::output_weight, &VisionLoss::output},
+                    Term{"entropy", &VisionEncoderOptions::entropy_weight, &VisionLoss::entropy},
+                    Term{"answer", &VisionEncoderOptions::answer_weight, &VisionLoss::answer}),
     [](const auto& param_info) { return param_info.param.name; });
 
 }  // namespace

@@ -38,6 +38,7 @@ VisionEncoderOptions short_run() {
   options.epochs = 2;
   options.batch = 3;
   options.norm_gains = true;
+  options.held_out = false;
   return options;
 }
 
@@ -54,8 +55,8 @@ void expect_refused(const VisionEncoderStudy& study, ErrorKind kind, const std::
 // Of the last four epochs.
 double mean_entropy(const VisionEncoderOutcome& outcome) {
   double sum = 0.0;
-  for (std::size_t i = outcome.epochs.size() - 4; i < outcome.epochs.size(); ++i)
-    sum += outcome.epochs[i].entropy;
+  for (std::size_t i = outcome.report.epochs.size() - 4; i < outcome.report.epochs.size(); ++i)
+    sum += outcome.report.epochs[i].entropy;
   return sum / 4;
 }
 
@@ -71,8 +72,9 @@ class VisionEncoderTest : public testing::Test {
 TEST_F(VisionEncoderTest, OnlyTheRightSignLowersEntropy) {
   const VisionEncoderOutcome right = optimize(entropy_only(1.0));
   const VisionEncoderOutcome wrong = optimize(entropy_only(-1.0));
-  const double start = right.epochs.front().entropy;  // one batch an epoch: nothing has moved yet
-  EXPECT_DOUBLE_EQ(wrong.epochs.front().entropy, start);
+  const double start =
+      right.report.epochs.front().entropy;  // one batch an epoch: nothing has moved yet
+  EXPECT_DOUBLE_EQ(wrong.report.epochs.front().entropy, start);
   EXPECT_LT(mean_entropy(right), start);
   EXPECT_GT(mean_entropy(wrong), start);
 }
@@ -94,6 +96,35 @@ TEST_F(VisionEncoderTest, ClipsStayWithinTheirLimits) {
   EXPECT_TRUE(moved);
 }
 
+// Samples 0 and 2 are learned from, 1 and 3, here the same ones, set aside.
+TEST_F(VisionEncoderTest, KeepsWhatHelpsSamplesSetAside) {
+  for (const std::size_t i : {1, 3}) {
+    tiny_.samples[i] = tiny_.samples[i - 1];
+    tiny_.kinds[i] = tiny_.kinds[i - 1];
+  }
+  VisionEncoderOptions options = no_terms();
+  options.error_weight = 1.0;
+  options.epochs = 8;
+  options.held_out = true;
+  for (const double rate : {0.02, 1.0}) {  // the second leaves all clips at their lowest
+    options.rate = rate;
+    const VisionEncoderOutcome outcome = optimize(options);
+    const VisionReport& report = outcome.report;
+    EXPECT_EQ(report.kept, rate < 1.0);
+    EXPECT_EQ(report.held_out_end->total <= report.held_out_start->total, report.kept);
+    EXPECT_EQ(outcome.schemes == LearnedTower(tiny_.root, tiny_.config, {tiny_.schemes}).schemes(),
+              !report.kept);
+    LinearSchemes found = tiny_.schemes;
+    for (const auto& [name, scheme] : outcome.schemes)
+      found[name] = scheme;
+    if (!report.kept) continue;
+    const VisionEncoderStudy study = tiny_.with(options);
+    LearnedTower tower(tiny_.root, tiny_.config, {found});
+    EXPECT_NEAR(VisionEncoderLoss(study, tower).evaluate({1, 3}).total, report.held_out_end->total,
+                1e-3 * report.held_out_end->total);
+  }
+}
+
 TEST_F(VisionEncoderTest, IsTheSameOnAnyNumberOfThreads) {
   const int threads = thread_count();
   std::vector<VisionEncoderOutcome> outcomes;
@@ -105,8 +136,8 @@ TEST_F(VisionEncoderTest, IsTheSameOnAnyNumberOfThreads) {
   const VisionEncoderOutcome& first = outcomes.front();
   for (const VisionEncoderOutcome& other : outcomes) {
     EXPECT_EQ(other.schemes, first.schemes);
-    for (std::size_t i = 0; i < first.epochs.size(); ++i)
-      EXPECT_EQ(other.epochs[i].total, first.epochs[i].total);
+    for (std::size_t i = 0; i < first.report.epochs.size(); ++i)
+      EXPECT_EQ(other.report.epochs[i].total, first.report.epochs[i].total);
     for (const auto& [name, gain] : first.norm_gains)
       EXPECT_TRUE(at::equal(other.norm_gains.at(name), gain)) << name;
   }
@@ -142,7 +173,7 @@ TEST(LearnedLayer, IsTheSameOnAnyNumberOfThreads) {
 
 TEST_F(VisionEncoderTest, AnnouncesWhatItMoved) {
   const VisionEncoderOutcome outcome = optimize(short_run());
-  EXPECT_EQ(outcome.epochs.size(), 2U);
+  EXPECT_EQ(outcome.report.epochs.size(), 2U);
   const std::string layer = "vision_tower.encoder.layers.0.";
   EXPECT_EQ(outcome.norm_gains.size(),
             2 * static_cast<std::size_t>(needed_vision_layers(tiny_.config)));
@@ -158,7 +189,9 @@ TEST_F(VisionEncoderTest, AnnouncesWhatItMoved) {
 }
 
 TEST_F(VisionEncoderTest, CountsItsSteps) {
-  for (VisionEncoderOptions options : {short_run(), no_terms()}) {
+  VisionEncoderOptions halves = short_run();
+  halves.held_out = true;
+  for (VisionEncoderOptions options : {short_run(), no_terms(), halves}) {
     options.batch = 3;
     VisionEncoderStudy study = tiny_.with(options);
     std::int64_t steps = 0;
@@ -226,11 +259,11 @@ TEST(Adam, StepsByItsRate) {
                                        {"b", at::scalar_tensor(-0.01, at::kDouble), {}, true}};
   for (Parameter& parameter : parameters)
     parameter.logarithm = parameter.logarithm.to(at::kDouble);
-  Adam adam(0.1);
+  Adam adam;
   for (int i = 0; i < 2; ++i) {
     parameters[0].gradient = at::tensor({3.0, -0.2}, at::kDouble);
     parameters[1].gradient = at::scalar_tensor(-7.0, at::kDouble);
-    adam.step(parameters);
+    adam.step(parameters, 0.1);
     EXPECT_EQ(parameters[0].gradient.abs().sum().item<double>(), 0.0);
   }
   const at::Tensor want = at::tensor({-0.7, -0.3}, at::kDouble);
