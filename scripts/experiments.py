@@ -11,7 +11,7 @@ QVLM_EXPERIMENT_JOBS says how many runs go at a time (2), each on one thread.
 import argparse
 import os
 
-from experiments import axes, dependence, forwards, strategies, summaries
+from experiments import axes, dependence, forwards, strategies, summaries, vision
 from experiments.runs import Runs
 from experiments.settings import MODELS, SETTINGS
 
@@ -79,11 +79,20 @@ def e12(runs, options):
     return summaries.by_type(runs, found, options.model, options.setting, ("nearest", "one ratio", "greedy", "fixed 3"))
 
 
+def e6(runs, options):
+    return "\n".join(vision.signs(runs, options.model, setting, options.seeds) for setting in options.setting)
+
+
+def e7(runs, options):
+    return vision.ablation(runs, options.model, options.setting, options.seeds)
+
+
 def e8(runs, options):
     return forwards.report(runs, ["reference"])
 
 
-EXPERIMENTS = {"e1": e1, "e12": e12, "e2": e2, "e3": e3, "e4": e4, "e5": e5, "e8": e8, "e10": e10, "e11": e11, "axes": find_axes, "samples": samples, "tau": tau}
+EXPERIMENTS = {"e1": e1, "e2": e2, "e3": e3, "e4": e4, "e5": e5, "e6": e6, "e7": e7, "e8": e8, "e10": e10, "e11": e11,
+               "e12": e12, "axes": find_axes, "samples": samples, "tau": tau}
 
 if __name__ == "__main__":
     main()

@@ -31,6 +31,11 @@ struct CalibrationReport {
   bool operator==(const CalibrationReport&) const = default;
 };
 
+// Relative errors of the states of each kind of token; 0 where there is no such token.
+struct TokenErrors {
+  double image = 0.0, text = 0.0, answer = 0.0;
+};
+
 // What the search did to one block of decoder layers.
 struct BlockReport {
   std::int64_t first = 0;  // decoder layer
@@ -43,7 +48,10 @@ struct BlockReport {
   // On the samples set aside, of the unclipped layers and of what was found; 0 without such
   // samples.
   double held_out_start = 0.0, held_out_error = 0.0;
-  bool kept = true;           // false: the set-aside samples disagreed, the layers stay unclipped
+  bool kept = true;  // false: the set-aside samples disagreed, the layers stay unclipped
+  // At the block's output, of the layers as they are kept, on the samples set aside or, without
+  // them, on all.
+  TokenErrors token_errors;
   std::int64_t forwards = 0;  // layer-forwards of the search
 };
 

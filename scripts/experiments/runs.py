@@ -16,7 +16,7 @@ from pathlib import Path
 
 import yaml
 
-from experiments.settings import MODELS, is_static, recipe
+from experiments.settings import DECODER_ONLY, MODELS, is_static, recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 STORE = ROOT / "build/experiments"
@@ -101,9 +101,12 @@ class Runs:
         """Checkpoints with the same choices are the same; static ranges also depend on the calibration data."""
         search = report["search"]
         choices = [choice for block in search["blocks"] for choice in block["choices"]]
-        identity = {"model": model, "default": key["recipe"]["default"], "choices": choices}
+        rules = key["recipe"]
+        identity = {"model": model, "default": rules["default"], "choices": choices}
         if is_static(setting):
-            identity["ranges"] = [key["data"], key["recipe"]["calibration"]]
+            identity["ranges"] = [key["data"], rules["calibration"]]
+        if rules["overrides"] != DECODER_ONLY:
+            identity["tower"] = [key["data"], rules["calibration"], rules.get("vision_encoder"), rules["plan"].get("tau")]
         folder = place("search", key) / "model"
         result = self._evaluate(folder, identity, TEST, items, lambda: self._again(model, key, folder))
         if not self.cached_only:

@@ -7,18 +7,22 @@ MODELS = {
     "diagonal": "build/models/diagonal",
     "turned": "build/models/turned",
 }
+WITH_TOWER = [{"match": r"projector\..*|lm_head", "keep": "float"}]
 DECODER_ONLY = [{"match": r"vision_tower\..*|projector\..*|lm_head", "keep": "float"}]
 WEIGHTS = {
     3: {"bits": 3, "granularity": "group", "group_size": 64},
     4: {"bits": 4, "granularity": "group", "group_size": 128},
+    6: {"bits": 6, "granularity": "channel"},
+    8: {"bits": 8, "granularity": "channel"},
 }
-DYNAMIC_CLIPS = {3: [1, 0.9, 0.8, 0.7, 0.6], 4: [1, 0.95, 0.9, 0.85, 0.8]}
+DYNAMIC_CLIPS = {3: [1, 0.9, 0.8, 0.7, 0.6]}
+HIGHER_CLIPS = [1, 0.95, 0.9, 0.85, 0.8]  # from 4 bits on
 WIDE_CLIPS = [1, 0.5, 0.25, 0.12, 0.06]  # for tokens with outliers
 STATIC_CLIPS = [1, 0.995, 0.99, 0.985, 0.98]
 
 # Name of a setting: bits of weights and activations, granularity of the activations.
 SETTINGS = {f"w{bits}a{bits}-{kind}": (bits, kind) for bits in (3, 4) for kind in ("token", "tensor", "channel")}
-SETTINGS["w3a3-wide"] = (3, "token")
+SETTINGS |= {"w3a3-wide": (3, "token"), "w6a6-token": (6, "token"), "w8a8-token": (8, "token")}
 
 # Strategy: (plan, share of budget), the plan as in a recipe.
 STRATEGIES = {
@@ -36,25 +40,27 @@ def candidates(setting):
     bits, kind = SETTINGS[setting]
     if setting == "w3a3-wide":
         return WIDE_CLIPS
-    return DYNAMIC_CLIPS[bits] if kind == "token" else STATIC_CLIPS
+    return DYNAMIC_CLIPS.get(bits, HIGHER_CLIPS) if kind == "token" else STATIC_CLIPS
 
 
 def is_static(setting):
     return SETTINGS[setting][1] != "token"
 
 
-def recipe(setting, plan, samples=16, seed=0, **search):
+def recipe(setting, plan, samples=16, seed=0, tower=False, vision=None, **search):
     """A recipe as qvlm reads it; `search` replaces single keys of the search. Everything is searched: no half of the
-    samples is set aside, so that strategies are compared on equal data."""
+    samples is set aside, so that strategies are compared on equal data. `tower`: the vision tower is quantized too;
+    `vision`: and its clips are moved, with these options."""
     bits, kind = SETTINGS[setting]
     plan = copy.deepcopy(plan)
     if plan["strategy"] == "random":
         plan["seed"] = seed
-    return {
+    rules = {
         "name": setting,
         "default": {"weight": WEIGHTS[bits], "activation": {"bits": bits, "granularity": kind}},
-        "overrides": DECODER_ONLY,
+        "overrides": WITH_TOWER if tower else DECODER_ONLY,
         "calibration": {"samples": samples, "seed": seed},
         "plan": plan,
         "search": {"activation_clip": candidates(setting), "held_out": False, **search},
     }
+    return rules if vision is None else {**rules, "vision_encoder": vision}

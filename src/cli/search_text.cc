@@ -43,6 +43,12 @@ std::string percent_of(std::int64_t part, std::int64_t whole) {
   return format_percent(whole == 0 ? 0.0 : static_cast<double>(part) / static_cast<double>(whole));
 }
 
+// Behind the last layer.
+std::string token_text(const TokenErrors& errors) {
+  return "tokens       relative error behind the last block: image " + format_small(errors.image) +
+         ", text " + format_small(errors.text) + ", answer " + format_small(errors.answer) + "\n";
+}
+
 // "0.0123 -> 0.0101"
 std::string change_text(const VisionLoss& start, const VisionLoss& end) {
   return format_small(start.total) + " -> " + format_small(end.total);
@@ -54,6 +60,22 @@ std::string vision_text(const VisionReport& report) {
   if (report.held_out_start)
     text += ", on held-out samples " + change_text(*report.held_out_start, *report.held_out_end);
   if (!report.kept) text += ": not kept";
+  return text + "\n";
+}
+
+std::string plan_text(const SearchReport& report) {
+  std::string text = "plan         " + report.strategy;
+  if (report.h0) text += ", threshold " + format_small(report.h0);
+  text += ", " + format_fixed(report.planned_forwards, 0) + " layer-forwards planned";
+  if (std::isfinite(report.allowed_forwards))
+    text += " of " + format_fixed(report.allowed_forwards, 0) + " allowed";
+  return text + ", " + std::to_string(report.forwards) + " taken\n";
+}
+
+std::string wins_text(const std::map<std::string, std::int64_t>& wins) {
+  std::string text;
+  for (const auto& [choice, count] : wins)
+    text += (text.empty() ? "winners      " : "; ") + std::to_string(count) + " x " + choice;
   return text + "\n";
 }
 
@@ -72,19 +94,9 @@ std::string search_text(const SearchReport& report) {
   std::string text = calibration_text(report.calibration);
   if (report.vision) text += vision_text(*report.vision);
   if (report.blocks.empty()) return text;
-  text =
-      block_table(report).text() + "errors at the block's output, against the float model\n" + text;
-  text += "plan         " + report.strategy;
-  if (report.h0) text += ", threshold " + format_small(report.h0);
-  text += ", " + format_fixed(report.planned_forwards, 0) + " layer-forwards planned";
-  if (std::isfinite(report.allowed_forwards))
-    text += " of " + format_fixed(report.allowed_forwards, 0) + " allowed";
-  text += ", " + std::to_string(report.forwards) + " taken\n";
-  text += "winners      ";
-  std::string winners;
-  for (const auto& [choice, count] : report.wins)
-    winners += (winners.empty() ? "" : "; ") + std::to_string(count) + " x " + choice;
-  return text + winners + "\n";
+  return block_table(report).text() + "errors at the block's output, against the float model\n" +
+         token_text(report.blocks.back().token_errors) + text + plan_text(report) +
+         wins_text(report.wins);
 }
 
 std::string cost_text(const SearchReport& report) {

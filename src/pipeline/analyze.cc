@@ -116,9 +116,9 @@ Analysis analyze(const std::filesystem::path& model,
         if (progress) progress({done, std::max(done, total), what});
       }};
   result.vision = analyze_vision(root, config, samples.samples, recipe.plan.tau);
-  const DecoderInputs inputs = run_to_decoder(checkpoint, config, schemes, {}, samples.samples);
+  const DecoderInputs inputs = run_to_decoder(checkpoint, config, schemes, {}, samples);
   const LayerDependencies measured = measure_dependencies(
-      study, inputs.exact, {.errors = true, .statistics = !options.statistics.empty()});
+      study, inputs.rounded, {.errors = true, .statistics = !options.statistics.empty()});
   if (!options.statistics.empty()) InputStatistics::save(options.statistics, measured.statistics);
   result.decoder = describe_decoder(study, measured);
   std::vector<JointGain> gains;

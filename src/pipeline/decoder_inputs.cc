@@ -24,9 +24,10 @@ DecoderInputs run_to_decoder(const Checkpoint& checkpoint,
                              const ModelConfig& config,
                              const LinearSchemes& schemes,
                              const ReplacedTensors& replaced,
-                             const std::vector<StreamedSample>& samples) {
+                             const CalibrationSamples& samples) {
   DecoderInputs inputs;
-  inputs.exact = run_units(Weights(checkpoint, Execution::kFloat), config, samples);
+  inputs.kinds = samples.kinds;
+  inputs.exact = run_units(Weights(checkpoint, Execution::kFloat), config, samples.samples);
   const bool rounds = std::any_of(schemes.begin(), schemes.end(), [](const auto& scheme) {
     return scheme.first.starts_with("vision_tower.") || scheme.first.starts_with("projector.");
   });
@@ -35,7 +36,7 @@ DecoderInputs run_to_decoder(const Checkpoint& checkpoint,
     return inputs;
   }
   const auto rounded = std::make_shared<RoundedWeights>(checkpoint, schemes, replaced);
-  inputs.rounded = run_units(Weights(rounded, Execution::kPacked), config, samples);
+  inputs.rounded = run_units(Weights(rounded, Execution::kPacked), config, samples.samples);
   return inputs;
 }
 

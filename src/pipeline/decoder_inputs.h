@@ -12,6 +12,7 @@ namespace qvlm {
 struct DecoderInputs {
   States exact;    // embeddings [tokens, hidden] of the float model
   States rounded;  // of the quantized tower and projector; the same tensors where both stay float
+  std::vector<std::vector<TokenKind>> kinds;  // of the samples' positions
 };
 
 // Runs the units before the decoder, one at a time in memory. schemes: of the model's quantized
@@ -20,6 +21,6 @@ DecoderInputs run_to_decoder(const Checkpoint& checkpoint,
                              const ModelConfig& config,
                              const LinearSchemes& schemes,
                              const ReplacedTensors& replaced,
-                             const std::vector<StreamedSample>& samples);
+                             const CalibrationSamples& samples);
 
 }  // namespace qvlm

@@ -48,9 +48,11 @@ PlanNumbers make_plan_numbers(PlanStrategy strategy,
 PlannedDecoder plan_decoder(const DecoderStudy& study,
                             const PlanOptions& options,
                             const DecoderInputs& inputs) {
-  // Every strategy makes the float pass: reports show the entropies whatever planned.
+  // Every strategy makes the float pass: reports show the entropies whatever planned. The decoder
+  // is given what the rounded tower makes, as moving the tower's clips is meant to lower its
+  // entropies.
   const LayerDependencies measured = measure_dependencies(
-      study, inputs.exact, {.errors = options.strategy == PlanStrategy::kError});
+      study, inputs.rounded, {.errors = options.strategy == PlanStrategy::kError});
   std::vector<JointGain> gains;
   if (options.strategy == PlanStrategy::kOracle)
     gains = measure_joint_gains(study, inputs.exact, inputs.rounded, options.max_depth);

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/process_memory.h"
 #include "search/decoder_block.h"
+#include "search/token_errors.h"
 
 namespace qvlm {
 namespace {
@@ -25,7 +26,13 @@ double median(std::vector<double> values) {
 // One part of the samples on its way through the decoder.
 struct Trajectory {
   States exact, rounded;
+  std::vector<std::vector<TokenKind>> kinds;
 };
+
+Trajectory take_half(const DecoderInputs& inputs, std::size_t first) {
+  return {every_second(inputs.exact, first), every_second(inputs.rounded, first),
+          every_second(inputs.kinds, first)};
+}
 
 std::string describe_setting(const LayerClips& clips) {
   std::string text;
@@ -46,9 +53,9 @@ class DecoderSearch {
         units_(decoder_units(study.config)),
         forward_seconds_(units_.size()) {
     const bool halves = study.search.held_out && inputs.exact.size() > 1;
-    searched_ = halves ? Trajectory{every_second(inputs.exact, 0), every_second(inputs.rounded, 0)}
-                       : Trajectory{inputs.exact, inputs.rounded};
-    if (halves) held_out_ = {every_second(inputs.exact, 1), every_second(inputs.rounded, 1)};
+    searched_ =
+        halves ? take_half(inputs, 0) : Trajectory{inputs.exact, inputs.rounded, inputs.kinds};
+    if (halves) held_out_ = take_half(inputs, 1);
   }
 
   // Searches the block, or repeats what the journal says of it; moves both trajectories behind it.
@@ -111,11 +118,15 @@ bool DecoderSearch::run(const Block& block) {
                        [&] { count_forward("search"); });
     found = search(trial, block);
     check_held_out(layers, held_out_.exact, found);
-    journal_.add_block(found);
   }
   searched_.exact = std::move(references.back());
   searched_.rounded = run_layers(layers, found.settings, searched_.rounded);
   held_out_.rounded = run_layers(layers, found.settings, held_out_.rounded);
+  if (done == nullptr) {
+    const Trajectory& judged = held_out_.exact.empty() ? searched_ : held_out_;
+    found.report.token_errors = measure_token_errors(judged.rounded, judged.exact, judged.kinds);
+    journal_.add_block(found);
+  }
   remember(layers, found);
   return done == nullptr;
 }

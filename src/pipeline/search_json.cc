@@ -25,6 +25,14 @@ std::vector<double> list_from(const Json& node) {
   return values;
 }
 
+Json token_errors_to_json(const TokenErrors& errors) {
+  Json json = Json::object();
+  json.set("image", errors.image);
+  json.set("text", errors.text);
+  json.set("answer", errors.answer);
+  return json;
+}
+
 Json loss_to_json(const VisionLoss& loss) {
   Json json = Json::object();
   json.set("entropy", loss.entropy);
@@ -119,6 +127,7 @@ Json block_to_json(const BlockReport& block) {
   json.set("held_out_start", block.held_out_start);
   json.set("held_out_error", block.held_out_error);
   json.set("kept", block.kept);
+  json.set("token_errors", token_errors_to_json(block.token_errors));
   json.set("forwards", block.forwards);
   return json;
 }
@@ -135,6 +144,10 @@ BlockReport block_from_json(const Json& node) {
   block.held_out_start = double_or_infinite(node.get("held_out_start"));
   block.held_out_error = double_or_infinite(node.get("held_out_error"));
   block.kept = node.get_bool("kept");
+  const Json errors = node.get("token_errors");
+  block.token_errors = {double_or_infinite(errors.get("image")),
+                        double_or_infinite(errors.get("text")),
+                        double_or_infinite(errors.get("answer"))};
   block.forwards = node.get_int("forwards");
   return block;
 }

@@ -65,7 +65,7 @@ SearchRun run_search(const Checkpoint& checkpoint,
   }
   if (recipe.search) {
     const DecoderInputs inputs =
-        run_to_decoder(checkpoint, config, run.schemes, run.norm_gains, samples.samples);
+        run_to_decoder(checkpoint, config, run.schemes, run.norm_gains, samples);
     const DecoderStudy study{
         root,           config,          schemes,
         *recipe.search, recipe.plan.tau, count_forwards(recipe, config, journal, progress)};

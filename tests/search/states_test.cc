@@ -6,6 +6,7 @@
 
 #include "base/parallel.h"
 #include "search/states.h"
+#include "search/token_errors.h"
 
 namespace qvlm {
 namespace {
@@ -35,6 +36,30 @@ TEST(StatesTest, ErrorsAreTheFormulas) {
               relative * 1e-6);
   EXPECT_NEAR(state_error(states, reference, ErrorMeasure::kSquared), squared / 8, squared * 1e-6);
   EXPECT_EQ(state_error(reference, reference, ErrorMeasure::kRelative), 0.0);
+}
+
+// Each kind has an error of its own; together, weighed by their tokens, they are the whole one.
+TEST(StatesTest, ErrorsByKindOfToken) {
+  at::manual_seed(4);
+  using enum TokenKind;
+  const std::vector<std::vector<TokenKind>> kinds = {{kText, kImage, kImage, kAnswer},
+                                                     {kText, kText, kImage}};
+  States states, reference;
+  for (const auto& sample : kinds) {
+    reference.push_back(at::randn({std::ssize(sample), 8}));
+    states.push_back(reference.back().clone());
+    for (std::int64_t t = 0; t < std::ssize(sample); ++t) {
+      const TokenKind kind = sample[static_cast<std::size_t>(t)];
+      states.back()[t] *= kind == kImage ? 1.1 : kind == kText ? 1.2 : 1.3;
+    }
+  }
+  const TokenErrors errors = measure_token_errors(states, reference, kinds);
+  EXPECT_NEAR(errors.image, 0.01, 1e-6);
+  EXPECT_NEAR(errors.text, 0.04, 1e-6);
+  EXPECT_NEAR(errors.answer, 0.09, 1e-6);
+  EXPECT_NEAR(state_error(states, reference, ErrorMeasure::kRelative),
+              (3 * errors.image + errors.text + errors.answer) / 5, 1e-7);
+  EXPECT_EQ(measure_token_errors({}, {}, {}).image, 0.0);
 }
 
 TEST(StatesTest, TheFirstTokenCountsOnlyWhereItIsTheOnlyOne) {

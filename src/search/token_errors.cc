@@ -1,0 +1,44 @@
+#include "search/token_errors.h"
+
+#include <array>
+#include <cmath>
+#include <limits>
+
+namespace qvlm {
+namespace {
+
+struct Mean {
+  double sum = 0.0;
+  std::int64_t count = 0;
+
+  double value() const {
+    const double mean = count == 0 ? 0.0 : sum / static_cast<double>(count);
+    return std::isfinite(mean) ? mean : std::numeric_limits<double>::infinity();
+  }
+};
+
+}  // namespace
+
+TokenErrors measure_token_errors(const States& states,
+                                 const States& reference,
+                                 const std::vector<std::vector<TokenKind>>& kinds) {
+  std::vector<at::Tensor> errors(states.size());  // [tokens] float64
+  for_samples(states.size(), [&](std::size_t i) {
+    const at::Tensor norms =
+        reference[i].square().sum(-1).clamp_min_(std::numeric_limits<float>::min());
+    errors[i] = ((states[i] - reference[i]).square_().sum(-1) / norms).to(at::kDouble).contiguous();
+  });
+  std::array<Mean, 3> means;  // by TokenKind
+  for (std::size_t i = 0; i < errors.size(); ++i) {
+    const double* values = errors[i].const_data_ptr<double>();
+    for (std::size_t t = kinds[i].size() > 1 ? 1 : 0; t < kinds[i].size(); ++t) {
+      Mean& mean = means.at(static_cast<std::size_t>(kinds[i][t]));
+      mean.sum += values[t];
+      ++mean.count;
+    }
+  }
+  const auto of = [&](TokenKind kind) { return means.at(static_cast<std::size_t>(kind)).value(); };
+  return {of(TokenKind::kImage), of(TokenKind::kText), of(TokenKind::kAnswer)};
+}
+
+}  // namespace qvlm

@@ -1,0 +1,18 @@
+// How far rounded states are from the float model's, by kind of token: a mean over all tokens is
+// mostly one over image tokens, and can hide that answers have broken.
+#pragma once
+
+#include <qvlm/quantize.h>
+
+#include "calib/samples.h"
+#include "search/states.h"
+
+namespace qvlm {
+
+// The relative error of state_error(), the first token left out as there, over the tokens of each
+// kind. REQUIRES: equal shapes, one kind a token.
+TokenErrors measure_token_errors(const States& states,
+                                 const States& reference,
+                                 const std::vector<std::vector<TokenKind>>& kinds);
+
+}  // namespace qvlm
