@@ -45,8 +45,8 @@ def e2(runs, options):
 
 
 def samples(runs, options):
-    return "\n".join(dependence.across_samples(runs, model, setting) for model in options.model
-                     for setting in options.setting)
+    return "\n".join(dependence.across_samples(runs, model, setting, padded) for model in options.model
+                     for setting in options.setting for padded in (False, True))
 
 
 def find_axes(runs, options):

@@ -53,9 +53,12 @@ def across_layers(runs, models, settings):
                   "error proxy with block error", "DED > 0", "DED > 1 %", "mean DED / error"), rows)
 
 
-def single_samples(count):
-    """Manifests of one item each, whose prompts differ in length."""
-    folder = STORE / "single"
+FILLER = "look at the image again and tell me what you see there before you say it in a word of yours please ".split()
+
+
+def single_samples(count, padded=False):
+    """Manifests of one item each. padded: the n-th question has n words before it, so that prompts differ in length."""
+    folder = STORE / ("padded" if padded else "single")
     folder.mkdir(parents=True, exist_ok=True)
     source = ROOT / CALIBRATION
     if not (folder / "images").exists():
@@ -64,16 +67,20 @@ def single_samples(count):
     for place, line in enumerate((source / "data.jsonl").read_text().splitlines()[:count]):
         file = folder / f"{place}.jsonl"
         if not file.exists():
-            file.write_text(line + "\n")
+            item = json.loads(line)
+            if padded:
+                words = [FILLER[word % len(FILLER)] for word in range(place)]
+                item["question"] = " ".join([*words, item["question"]])
+            file.write_text(json.dumps(item) + "\n")
         files.append(str(file.relative_to(ROOT)))
     return files
 
 
-def across_samples(runs, model, setting, count=24, layer=4):
+def across_samples(runs, model, setting, padded, count=24, layer=4):
     """Correlations over samples at one layer. Two candidates only: the smallest search that can have a DED."""
     clips = [1, 0.8] if setting.endswith("token") else [1, 0.98]
     found = runs.all([lambda data=data: runs.analysis(model, setting, PLAN, data=data, gains=True, samples=1,
-                                                      activation_clip=clips) for data in single_samples(count)])
+                                                      activation_clip=clips) for data in single_samples(count, padded)])
     found = [report for report in found if report is not None]
     if len(found) < 4:
         return ""
@@ -86,7 +93,7 @@ def across_samples(runs, model, setting, count=24, layer=4):
              both(statistics.residual(x, length), statistics.residual(error, length)),
              both(statistics.residual(x, length), statistics.residual(summed_error, length))]
             for name, x in (("D per element", entropy), ("D summed over tokens", entropy * length))]
-    head = (f"{model}, {setting}, layers {layer} and {layer + 1}, {len(found)} samples of {length.min()} to "
+    head = (f"**{model}, {setting}**, layers {layer} and {layer + 1}, {len(found)} samples of {length.min()} to "
             f"{length.max()} tokens; DED > 0 in {(ded > 0).sum()}\n\n")
     return head + table(("", "with tokens", "with error per token", "with summed error", "with DED",
                          "with error per token, tokens fixed", "with summed error, tokens fixed"), rows)

@@ -188,7 +188,7 @@ void run(const PlanCommand& command, const CommonOptions& common) {
   if (command.linears) print_linears(plan.linears);
   print_groups(plan);
   if (plan.data) {
-    std::cout << calibration_text(plan.data->calibration) << "             of a data folder with "
+    std::cout << calibration_text(plan.data->calibration) << "             drawn from "
               << format_count(plan.data->items) << " items\n";
   }
   if (plan.search) std::cout << search_text(*plan.search, recipe.plan.max_depth);
