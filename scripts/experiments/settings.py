@@ -6,6 +6,7 @@ MODELS = {
     "reference": "models/reference-llava",
     "diagonal": "build/models/diagonal",
     "turned": "build/models/turned",
+    "eight layers": "models/reference-llava-8",
 }
 WITH_TOWER = [{"match": r"projector\..*|lm_head", "keep": "float"}]
 DECODER_ONLY = [{"match": r"vision_tower\..*|projector\..*|lm_head", "keep": "float"}]

@@ -59,11 +59,13 @@ SearchRun run_search(const Checkpoint& checkpoint,
   SearchRun run{schemes, {}, {}, false};
   VisionRun vision;
   if (recipe.vision_encoder) {
-    vision = run_vision_encoder(root, config, recipe, schemes, samples, journal, progress);
+    vision = run_vision_encoder(root, config, recipe, schemes, samples, journal, stop_requested,
+                                progress);
+    run.stopped = vision.stopped;
     take(vision.schemes, run.schemes);
     run.norm_gains = std::move(vision.norm_gains);
   }
-  if (recipe.search) {
+  if (recipe.search && !run.stopped) {
     const DecoderInputs inputs =
         run_to_decoder(checkpoint, config, run.schemes, run.norm_gains, samples);
     const DecoderStudy study{
@@ -75,7 +77,7 @@ SearchRun run_search(const Checkpoint& checkpoint,
     run.report = std::move(outcome.report);
     run.stopped = outcome.stopped;
   }
-  if (recipe.vision_encoder) run.report.vision = std::move(vision.report);
+  if (recipe.vision_encoder && !vision.stopped) run.report.vision = std::move(vision.report);
   run.report.calibration = describe_samples(samples, manifest);
   const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
   run.report.other_seconds = seconds - run.report.search_seconds;

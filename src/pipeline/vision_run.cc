@@ -6,19 +6,53 @@
 namespace qvlm {
 namespace {
 
-Json gain_to_json(const at::Tensor& gain) {
-  const at::Tensor flat = gain.to(at::kFloat).contiguous();
+// Doubles come back from JSON as they were.
+Json tensor_to_json(const at::Tensor& tensor) {
+  const at::Tensor flat = tensor.to(at::kDouble).contiguous();
   Json values = Json::array();
   for (std::int64_t i = 0; i < flat.numel(); ++i)
-    values.append(static_cast<double>(flat.const_data_ptr<float>()[i]));
+    values.append(flat.const_data_ptr<double>()[i]);
   return values;
 }
 
-at::Tensor gain_from_json(const Json& node) {
-  std::vector<float> values;
+at::Tensor tensor_from_json(const Json& node) {
+  std::vector<double> values;
   for (std::size_t i = 0; i < node.size(); ++i)
-    values.push_back(static_cast<float>(node.at(i).as_double()));
-  return at::tensor(values);
+    values.push_back(node.at(i).as_double());
+  return at::tensor(values, at::kDouble);
+}
+
+Json tensors_to_json(const std::vector<at::Tensor>& tensors) {
+  Json list = Json::array();
+  for (const at::Tensor& tensor : tensors)
+    list.append(tensor_to_json(tensor));
+  return list;
+}
+
+std::vector<at::Tensor> tensors_from_json(const Json& list) {
+  std::vector<at::Tensor> tensors;
+  for (std::size_t i = 0; i < list.size(); ++i)
+    tensors.push_back(tensor_from_json(list.at(i)));
+  return tensors;
+}
+
+Json to_json(const VisionEncoderState& state) {
+  Json json = Json::object();
+  json.set("logarithms", tensors_to_json(state.logarithms));
+  json.set("steps", state.adam.steps);
+  json.set("means", tensors_to_json(state.adam.means));
+  json.set("squares", tensors_to_json(state.adam.squares));
+  json.set("report", vision_to_json(state.report));
+  return json;
+}
+
+// What an unfinished run left, or the beginning.
+VisionEncoderState state_from_json(const Json& json) {
+  if (json.is_null()) return {};
+  return {tensors_from_json(json.get("logarithms")),
+          {static_cast<int>(json.get_int("steps")), tensors_from_json(json.get("means")),
+           tensors_from_json(json.get("squares"))},
+          vision_from_json(json.get("report"))};
 }
 
 Json to_json(const VisionRun& run) {
@@ -30,7 +64,7 @@ Json to_json(const VisionRun& run) {
     clips.set(name, node);
   }
   for (const auto& [name, gain] : run.norm_gains)
-    gains.set(name, gain_to_json(gain));
+    gains.set(name, tensor_to_json(gain));
   Json json = Json::object();
   json.set("clips", clips);
   json.set("norm_gains", gains);
@@ -48,7 +82,7 @@ VisionRun from_json(const Json& json, const LinearSchemes& schemes) {
     if (scheme.activation) scheme.activation->clip_ratio = node.get_double("activation");
   });
   json.get("norm_gains").for_each([&](const std::string& name, const Json& node) {
-    run.norm_gains[name] = gain_from_json(node);
+    run.norm_gains[name] = tensor_from_json(node).to(at::kFloat);
   });
   run.report = vision_from_json(json.get("report"));
   return run;
@@ -62,8 +96,9 @@ VisionRun run_vision_encoder(const Weights& root,
                              const LinearSchemes& schemes,
                              const CalibrationSamples& samples,
                              SearchJournal& journal,
+                             const std::function<bool()>& stop_requested,
                              const ProgressCallback& progress) {
-  if (!journal.vision().is_null()) return from_json(journal.vision(), schemes);
+  if (journal.vision().contains("clips")) return from_json(journal.vision(), schemes);
   VisionEncoderStudy study{root,
                            config,
                            schemes,
@@ -72,11 +107,17 @@ VisionRun run_vision_encoder(const Weights& root,
                            *recipe.vision_encoder,
                            recipe.plan.tau,
                            {}};
-  study.on_step = [&progress, done = std::int64_t{0},
+  const VisionEncoderState start = state_from_json(journal.vision());
+  study.on_step = [&progress, done = start.adam.steps,
                    total = count_steps(study)](const std::string& what) mutable {
     if (progress) progress({++done, total, what});
   };
-  VisionEncoderOutcome outcome = optimize_vision_encoder(study);
+  VisionEncoderOutcome outcome =
+      optimize_vision_encoder(study, start, [&](const VisionEncoderState& state) {
+        journal.set_vision(to_json(state));
+        return !stop_requested || !stop_requested();
+      });
+  if (outcome.stopped) return {.stopped = true};
   journal.set_vision(to_json(
       {std::move(outcome.schemes), std::move(outcome.norm_gains), std::move(outcome.report)}));
   // Read back, so that a resumed run has the very same numbers.

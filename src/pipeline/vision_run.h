@@ -1,4 +1,5 @@
-// The vision encoder's part of a search run: optimizes it, or repeats what the journal says.
+// The vision encoder's part of a search run: optimizes it, from where the journal says that it was
+// left, or repeats what it says.
 #pragma once
 
 #include "calib/samples.h"
@@ -12,6 +13,7 @@ struct VisionRun {
   LinearSchemes schemes;       // of the tower's quantized linears, with new clips
   ReplacedTensors norm_gains;  // by whole names; empty unless they are learned
   VisionReport report;
+  bool stopped = false;  // by stop_requested, which is asked behind every epoch
 };
 
 VisionRun run_vision_encoder(const Weights& root,
@@ -20,6 +22,7 @@ VisionRun run_vision_encoder(const Weights& root,
                              const LinearSchemes& schemes,
                              const CalibrationSamples& samples,
                              SearchJournal& journal,
+                             const std::function<bool()>& stop_requested,
                              const ProgressCallback& progress);
 
 }  // namespace qvlm

@@ -10,20 +10,21 @@ constexpr double kMeanDecay = 0.9, kSquareDecay = 0.999, kSmallest = 1e-8;  // o
 }  // namespace
 
 void Adam::step(std::vector<Parameter>& parameters, double rate) {
-  if (means_.empty()) {
+  auto& [steps, means, squares] = state_;
+  if (means.empty()) {
     for (const Parameter& parameter : parameters) {
-      means_.push_back(at::zeros_like(parameter.gradient));
-      squares_.push_back(at::zeros_like(parameter.gradient));
+      means.push_back(at::zeros_like(parameter.gradient));
+      squares.push_back(at::zeros_like(parameter.gradient));
     }
   }
-  ++steps_;
+  ++steps;
   for (std::size_t i = 0; i < parameters.size(); ++i) {
     Parameter& parameter = parameters[i];
-    means_[i] = kMeanDecay * means_[i] + (1 - kMeanDecay) * parameter.gradient;
-    squares_[i] = kSquareDecay * squares_[i] + (1 - kSquareDecay) * parameter.gradient.square();
+    means[i] = kMeanDecay * means[i] + (1 - kMeanDecay) * parameter.gradient;
+    squares[i] = kSquareDecay * squares[i] + (1 - kSquareDecay) * parameter.gradient.square();
     // Both began at 0 and would be too small at first.
-    const at::Tensor mean = means_[i] / (1 - std::pow(kMeanDecay, steps_));
-    const at::Tensor square = squares_[i] / (1 - std::pow(kSquareDecay, steps_));
+    const at::Tensor mean = means[i] / (1 - std::pow(kMeanDecay, steps));
+    const at::Tensor square = squares[i] / (1 - std::pow(kSquareDecay, steps));
     parameter.logarithm = parameter.logarithm - rate * mean / (square.sqrt() + kSmallest);
     if (parameter.is_clip)
       parameter.logarithm = parameter.logarithm.clamp(std::log(kLowestClip), 0.0);

@@ -7,7 +7,6 @@
 
 #include "base/error.h"
 #include "base/random.h"
-#include "search/adam.h"
 
 namespace qvlm {
 namespace {
@@ -50,14 +49,22 @@ std::int64_t count_batches(const Batch& samples, std::int64_t size) {
 
 class VisionEncoderRun {
  public:
-  explicit VisionEncoderRun(const VisionEncoderStudy& study)
-      : study_(study), tower_(load_tower(study)), loss_(study, tower_) {}
+  VisionEncoderRun(const VisionEncoderStudy& study, const VisionEncoderState& start)
+      : study_(study),
+        tower_(load_tower(study)),
+        loss_(study, tower_),
+        report_(start.report),
+        schemes_(tower_.schemes()) {
+    if (!start.logarithms.empty()) go_on(start);
+  }
 
-  VisionEncoderOutcome run();
+  VisionEncoderOutcome run(const EpochCallback& on_epoch);
 
  private:
   // The loss before the steps, batch by batch.
-  VisionLoss learn(const Batch& order, int epoch);
+  VisionLoss learn(const Batch& order, std::size_t epoch);
+  void go_on(const VisionEncoderState& start);
+  VisionEncoderState state();
   std::optional<VisionLoss> measure(const Batch& samples);
   // Calls use(terms) after each batch; returns the mean over the samples.
   template <typename Use>
@@ -67,7 +74,8 @@ class VisionEncoderRun {
   LearnedTower tower_;
   VisionEncoderLoss loss_;
   Adam adam_;
-  std::int64_t steps_ = 0, total_steps_ = 0;
+  VisionReport report_;
+  LinearSchemes schemes_;  // before anything moved
 };
 
 template <typename Use>
@@ -82,12 +90,13 @@ VisionLoss VisionEncoderRun::for_batches(const Batch& order, const Use& use) {
   return mean;
 }
 
-VisionLoss VisionEncoderRun::learn(const Batch& order, int epoch) {
+VisionLoss VisionEncoderRun::learn(const Batch& order, std::size_t epoch) {
+  const std::int64_t total = study_.options.epochs * count_batches(order, study_.options.batch);
   return for_batches(order, [&](const VisionLoss& terms) {
     require(std::isfinite(terms.total), ErrorKind::kCorrupt,
             "vision encoder: the loss is not finite in epoch ", epoch + 1);
     // Falls to 0: with clips at a steady rate the loss rises again after a few epochs.
-    const double left = 1.0 - static_cast<double>(steps_++) / static_cast<double>(total_steps_);
+    const double left = 1.0 - static_cast<double>(adam_.state().steps) / static_cast<double>(total);
     adam_.step(tower_.parameters(), study_.options.rate * left);
   });
 }
@@ -99,24 +108,50 @@ std::optional<VisionLoss> VisionEncoderRun::measure(const Batch& samples) {
   return mean;
 }
 
-VisionEncoderOutcome VisionEncoderRun::run() {
+void VisionEncoderRun::go_on(const VisionEncoderState& start) {
+  std::vector<Parameter>& parameters = tower_.parameters();
+  AdamState adam = start.adam;
+  for (const std::vector<at::Tensor>* list :
+       {&start.logarithms, &start.adam.means, &start.adam.squares}) {
+    require(list->size() == parameters.size(), ErrorKind::kCorrupt,
+            "vision encoder: the state to go on from has ", list->size(), " parameters, not ",
+            parameters.size());
+  }
+  for (std::size_t i = 0; i < parameters.size(); ++i) {
+    const auto shape = parameters[i].logarithm.sizes().vec();
+    parameters[i].logarithm = start.logarithms[i].reshape(shape);
+    adam.means[i] = adam.means[i].reshape(shape);
+    adam.squares[i] = adam.squares[i].reshape(shape);
+  }
+  adam_ = Adam(std::move(adam));
+}
+
+VisionEncoderState VisionEncoderRun::state() {
+  VisionEncoderState state{{}, adam_.state(), report_};
+  for (const Parameter& parameter : tower_.parameters())
+    state.logarithms.push_back(parameter.logarithm);
+  return state;
+}
+
+VisionEncoderOutcome VisionEncoderRun::run(const EpochCallback& on_epoch) {
   const VisionEncoderOptions& options = study_.options;
   const auto [learned, held_out] = part_samples(loss_.samples(), options.held_out);
-  const LinearSchemes start = tower_.schemes();
-  VisionReport report;
-  report.held_out_start = measure(held_out);
-  total_steps_ = options.epochs * count_batches(learned, options.batch);
+  const std::size_t done = report_.epochs.size();
+  if (done == 0) report_.held_out_start = measure(held_out);
   Random random(options.seed);
   Batch order = learned;
-  for (int epoch = 0; epoch < options.epochs; ++epoch) {
-    shuffle(order, random);
-    report.epochs.push_back(learn(order, epoch));
+  for (std::size_t epoch = 0; std::cmp_less(epoch, options.epochs); ++epoch) {
+    shuffle(order, random);  // epochs that are done too: each begins with the order of the last
+    if (epoch < done) continue;
+    report_.epochs.push_back(learn(order, epoch));
+    if (on_epoch && !on_epoch(state())) return {{}, {}, {}, /*stopped=*/true};
   }
-  report.held_out_end = measure(held_out);
+  report_.held_out_end = measure(held_out);
   // (False also for a loss that is not a number.)
-  report.kept = !report.held_out_end || report.held_out_end->total <= report.held_out_start->total;
-  if (!report.kept) return {start, {}, std::move(report)};
-  return {tower_.schemes(), tower_.norm_gains(), std::move(report)};
+  report_.kept =
+      !report_.held_out_end || report_.held_out_end->total <= report_.held_out_start->total;
+  if (!report_.kept) return {schemes_, {}, std::move(report_)};
+  return {tower_.schemes(), tower_.norm_gains(), std::move(report_)};
 }
 
 }  // namespace
@@ -134,8 +169,10 @@ std::int64_t count_steps(const VisionEncoderStudy& study) {
          2 * count_batches(held_out, options.batch);
 }
 
-VisionEncoderOutcome optimize_vision_encoder(const VisionEncoderStudy& study) {
-  return VisionEncoderRun(study).run();
+VisionEncoderOutcome optimize_vision_encoder(const VisionEncoderStudy& study,
+                                             const VisionEncoderState& start,
+                                             const EpochCallback& on_epoch) {
+  return VisionEncoderRun(study, start).run(on_epoch);
 }
 
 }  // namespace qvlm

@@ -152,6 +152,31 @@ INSTANTIATE_TEST_SUITE_P(Activations,
                                          Granularity::kTensor,
                                          Granularity::kChannel));
 
+class VisionEncoderRunTest : public SearchTest {};
+
+// Stopped within the epochs, before the blocks and between them, and resumed as often.
+TEST_F(VisionEncoderRunTest, GoesOnWhereItWasStopped) {
+  Recipe recipe = make_recipe(Granularity::kToken, PlanStrategy::kEntropy, 2);
+  recipe.overrides = {{"projector\\..*|lm_head", std::nullopt}};
+  recipe.vision_encoder = VisionEncoderOptions{.epochs = 3, .batch = 3, .norm_gains = true};
+  const QuantizeReport whole = run("whole", recipe);
+  int asked = 0, stops = 0;
+  QuantizeOptions options{.data = path("data.jsonl"),
+                          .stop_requested = [&] { return ++asked % 2 == 0; }};
+  QuantizeReport report;
+  do {
+    report = quantize(path("model"), path("parts"), recipe, options);
+    options.resume = true;
+  } while (report.stopped && ++stops < 20);
+  EXPECT_GE(stops, 3);
+  ASSERT_FALSE(report.stopped);
+  EXPECT_EQ(search_to_json(*report.search).dump(), search_to_json(*whole.search).dump());
+  EXPECT_EQ(report.search->vision->epochs.size(), 3U);
+  EXPECT_TRUE(report.search->vision->held_out_end.has_value());
+  expect_same_bytes("whole", "parts");
+  EXPECT_FALSE(fs::exists(path("parts.search.json")));
+}
+
 class SearchFailureTest : public SearchTest {};
 
 TEST_F(SearchFailureTest, NeedsData) {
