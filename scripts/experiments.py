@@ -36,6 +36,10 @@ def e3(runs, options):
     return strategies.report(runs, options.model, options.setting, options.seeds, options.strategy)
 
 
+def e3_summary(runs, options):
+    return strategies.summary(runs, options.model, options.setting, options.seeds)
+
+
 def e1(runs, options):
     return summaries.joint_against_greedy()
 
@@ -91,7 +95,7 @@ def e8(runs, options):
     return forwards.report(runs, ["reference"])
 
 
-EXPERIMENTS = {"e1": e1, "e2": e2, "e3": e3, "e4": e4, "e5": e5, "e6": e6, "e7": e7, "e8": e8, "e10": e10, "e11": e11,
+EXPERIMENTS = {"e1": e1, "e2": e2, "e3": e3, "e3-summary": e3_summary, "e4": e4, "e5": e5, "e6": e6, "e7": e7, "e8": e8, "e10": e10, "e11": e11,
                "e12": e12, "axes": find_axes, "samples": samples, "tau": tau}
 
 if __name__ == "__main__":

@@ -57,11 +57,18 @@ def trimmed(values):
 
 
 def bootstrap(values, groups, seed=0):
-    """95 % interval of the mean of the items, pictures drawn with replacement."""
+    """95 % interval of the mean of values [items, seeds] (or [items]); pictures and seeds are both drawn with
+    replacement."""
+    values = np.asarray(values, float).reshape(len(groups), -1)
     rng = np.random.default_rng(seed)
-    sums, counts = np.bincount(groups, values), np.bincount(groups)
-    drawn = rng.integers(0, len(counts), (DRAWS, len(counts)))
-    return np.quantile(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1), [0.025, 0.975])
+    counts = np.bincount(groups)
+    sums = np.stack([np.bincount(groups, column) for column in values.T], axis=1)  # [pictures, seeds]
+    means = []
+    for _ in range(DRAWS):
+        pictures = rng.integers(0, len(counts), len(counts))
+        seeds = rng.integers(0, values.shape[1], values.shape[1])
+        means.append(sums[np.ix_(pictures, seeds)].sum() / (counts[pictures].sum() * len(seeds)))
+    return np.quantile(means, [0.025, 0.975])
 
 
 def ranks(values):

@@ -74,7 +74,7 @@ class Judge:
         kl, other = self.kl(strategy), self.kl(against, seeds)
         reports = [self.reports[strategy][seed] for seed in seeds]
         margin = self.items(strategy, statistics.margins) - statistics.margins(self.reference)[:, None]
-        difference = (kl - other).mean(axis=1)
+        difference = kl - other
         return [
             strategy, len(seeds), small(np.mean([report["search"]["forwards"] for report in reports])),
             small(np.mean([last_error(report) for report in reports])), small(kl.mean()),
@@ -86,8 +86,23 @@ class Judge:
     def difference(self, strategy, against):
         """Mean difference of KL on the seeds of both, with its interval, as text."""
         seeds = [seed for seed in self.seeds_of(strategy) if seed in self.reports[against]]
-        values = (self.kl(strategy, seeds) - self.kl(against, seeds)).mean(axis=1)
+        values = self.kl(strategy, seeds) - self.kl(against, seeds)
         return f"{strategy} - {against}: {small(values.mean())} {between(statistics.bootstrap(values, self.groups))}"
+
+
+    def error_change(self, strategy):
+        """Last error less greedy's, in percent of it, and on how many seeds it is below."""
+        seeds = self.seeds_of(strategy)
+        changes = [last_error(self.reports[strategy][seed]) / last_error(self.reports["greedy"][seed]) - 1 for seed in seeds]
+        return f"{100 * np.mean(changes):+.2f} % ({sum(change < 0 for change in changes)}/{len(seeds)})"
+
+    def change(self, strategy, against):
+        """Mean difference of KL on the seeds of both, with its interval; marked where that excludes 0."""
+        seeds = [seed for seed in self.seeds_of(strategy) if seed in self.reports[against]]
+        values = self.kl(strategy, seeds) - self.kl(against, seeds)
+        ends = statistics.bootstrap(values, self.groups)
+        text = f"{small(values.mean())} {between(ends)}"
+        return f"**{text}**" if ends[0] > 0 or ends[1] < 0 else text
 
 
 HEAD = ("strategy", "seeds", "layer-forwards", "last block's error", "KL mean", "KL trimmed", "KL median",
@@ -117,6 +132,36 @@ def recovered(reports):
 
 
 CONTRASTS = (("fixed 3", "one ratio"), ("entropy", "random"), ("entropy", "fixed 3"), ("entropy", "fixed 2"))
+
+
+COMPACT = ("nearest", "one ratio", "fixed 2", "random", "error", "entropy", "oracle", "fixed 3")
+
+
+def summary(runs, models, settings, seeds=SEEDS):
+    """E3 in three tables: a row a model and setting."""
+    found = sweep(runs, models, settings, seeds)
+    errors, kls, differences = [], [], []
+    for setting in settings:
+        for model in models:
+            by_strategy = {name: found[model, setting, name] for name in ORDER if (model, setting, name) in found}
+            if "greedy" not in by_strategy:
+                continue
+            judge = Judge(runs, model, by_strategy)
+            def cell(name, form):
+                return form(name) if name in by_strategy and judge.seeds_of(name) else "-"
+            greedy = np.mean([last_error(one) for one in by_strategy["greedy"].values()])
+            errors.append([setting, model, len(judge.seeds), small(greedy), *(cell(name, judge.error_change) for name in COMPACT)])
+            def mean_kl(name):
+                return f"{small(judge.kl(name).mean())}, {100 * judge.items(name, statistics.correct).mean():.1f} %"
+            kls.append([setting, model, f"{100 * statistics.correct(judge.reference).mean():.1f} %",
+                        *(cell(name, mean_kl) for name in ("nearest", "one ratio", "greedy", "random", "entropy", "fixed 3"))])
+            differences.append([setting, model, *(judge.change(*pair) if set(pair) <= set(by_strategy) else "-" for pair in (
+                ("greedy", "nearest"), ("fixed 3", "greedy"), ("entropy", "greedy"), ("entropy", "random"), ("fixed 3", "one ratio")))])
+    return "\n".join((
+        table(("setting", "model", "seeds", "greedy's last error", *COMPACT), errors),
+        table(("setting", "model", "float", "nearest", "one ratio", "greedy", "random", "entropy", "fixed 3"), kls),
+        table(("setting", "model", "greedy - nearest", "fixed 3 - greedy", "entropy - greedy", "entropy - random",
+               "fixed 3 - one ratio"), differences)))
 
 
 def report(runs, models, settings, seeds=SEEDS, strategies=ORDER):

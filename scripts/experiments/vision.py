@@ -8,7 +8,7 @@ from experiments.settings import STRATEGIES
 from experiments.strategies import last_error
 from experiments.tables import between, small, table
 
-SAMPLES = 64  # of the paper
+SAMPLES = 32
 VARIANTS = {
     "tower as it is": None,
     "right sign": {},
@@ -56,7 +56,7 @@ def signs(runs, models, setting, seeds):
         base = divergences(runs, model, start)
         for variant, reports in by_variant.items():
             kl = divergences(runs, model, reports)
-            difference = (kl - base).mean(axis=1)
+            difference = kl - base
             entropy = [np.sum(report["search"]["entropy"]) - np.sum(other["search"]["entropy"])
                        for report, other in zip(reports, start)]
             moved = VARIANTS[variant] is not None
@@ -98,7 +98,7 @@ def ablation(runs, models, settings, seeds):
                 kl = divergences(runs, model, reports)
                 right = np.stack([statistics.correct(report["evaluation"]) for report in reports], axis=1)
                 base = kl if base is None else base
-                difference = (kl - base).mean(axis=1)
+                difference = kl - base
                 over_seeds = (kl - base).mean(axis=0)
                 rows.append([setting, model, name, small(np.mean([last_error(report) for report in reports])), small(kl.mean()),
                              small(np.mean([statistics.trimmed(kl[:, i]) for i in range(kl.shape[1])])),
