@@ -60,13 +60,15 @@ struct Analysis {
 
 struct AnalyzeOptions {
   bool joint_gains = false;  // measure them, and plan by them too; takes most of the time
-  // A safetensors file for the statistics of what every linear of the decoder is given, in the
-  // float model: low, high and squares of each channel, and a histogram of magnitudes. Empty: none.
+  // A safetensors file for the statistics of what every linear of the float decoder is given: low,
+  // high and squares of each channel, and a histogram of magnitudes. Empty: none.
   std::filesystem::path statistics;
 };
 
 // Runs the calibration samples of `data` through the model and measures. The recipe gives schemes,
-// candidates, calibration and plan options. Throws as quantize() does.
+// candidates, calibration and plan options. The decoder is the float one, given what the tower as
+// the recipe quantizes it makes of the images; `vision_encoder` is not run, so a plan that
+// quantize() makes behind it may differ. Throws as quantize() does.
 Analysis analyze(const std::filesystem::path& model,
                  const std::filesystem::path& data,
                  const Recipe& recipe,

@@ -64,6 +64,7 @@ struct QuantizePlan {
   std::int64_t result_bytes = 0;
   std::optional<PlannedData> data;      // where data was given
   std::optional<PlannedSearch> search;  // where the recipe searches
+  double vision_encoder_seconds = 0.0;  // estimated; 0 where the recipe has no such step
   PlannedMemory memory;
   // Of the whole run, estimated from products and rounding measured just now on this machine; they
   // differ where it depends on measurements how much is searched.

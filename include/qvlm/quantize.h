@@ -82,7 +82,7 @@ struct SearchReport {
   double planned_forwards = 0;
   std::vector<double> entropy;  // D(k, k+1) of neighbouring decoder layers; may be empty
   std::vector<BlockReport> blocks;
-  std::optional<VisionReport> vision;        // where the recipe has `vision_encoder`
+  std::optional<VisionReport> vision;        // where the recipe has `vision_encoder`, finished
   std::map<std::string, std::int64_t> wins;  // how many layers chose what
   std::int64_t forwards = 0;                 // layer-forwards of all searches, of resumed runs too
   // Of this run: in searches, what their layer-forwards take at the median speed of the float
@@ -96,7 +96,7 @@ struct QuantizeReport {
   std::int64_t source_bytes = 0;  // of the weight files
   std::int64_t result_bytes = 0;
   double seconds = 0.0;
-  bool stopped = false;  // as stop_requested asked; finished blocks are kept, nothing was written
+  bool stopped = false;  // as stop_requested asked; what is finished is kept, no model was written
 };
 
 // Where a long run is: `done` of `total` units of work, and what is being worked on.

@@ -108,8 +108,9 @@ struct VisionEncoderOptions {
   double output_weight = 1.0;  // eta
   double answer_weight = 0.0;
   bool norm_gains = false;  // also move the gains of the tower's norms
-  // Keep what was found only where it also lowers the loss on the samples that it was not found on;
-  // half of the samples are set aside for that.
+  // Keep what was found only where it also lowers the loss on samples that it was not found on;
+  // half of those with an image are set aside for that. (Weights w_k and levels of codes are of
+  // all.)
   bool held_out = true;
   std::uint64_t seed = 0;  // order of the samples
 };

@@ -53,7 +53,7 @@ def across_layers(runs, models, settings):
                   "error proxy with block error", "DED > 0", "DED > 1 %", "mean DED / error"), rows)
 
 
-FILLER = "look at the image again and tell me what you see there before you say it in a word of yours please ".split()
+FILLER = "is there a circle in the image what color is the shape is there a blue shape in the image".split()
 
 
 def single_samples(count, padded=False):
@@ -145,7 +145,7 @@ def front(runs, models, settings, shares=(0.1, 0.25, 0.5, 0.75, 1.0)):
         units = len(report["decoder"])
         every = [list(zip(np.cumsum([0, *depths[:-1]]).tolist(), depths)) for depths in all_partitions(units)]
         every = [(cost_of(blocks), gain_of(blocks, report)) for blocks in every]
-        least, most = 5 * units, cost_of([(0, 3)] * (units // 3))
+        least, most = 5 * units, cost_of([(0, 3)] * (units // 3) + [(0, units % 3)])
         top = max(gain for _, gain in every)
         entropy, proxy, _, _ = pairs(report)
         for name in ("random", "error", "entropy", "oracle"):

@@ -1,6 +1,7 @@
 """Runs of qvlm, cached by everything that decides their result: build/experiments/ holds one folder a run.
 
-A run that is there is read, so an interrupted sweep goes on where it stopped. Nothing here knows why a run is made.
+A run that is there is read, so an interrupted sweep goes on where it stopped. The program is not part of the name of a
+run: delete the folder when it has changed. Nothing here knows why a run is made.
 """
 
 import fcntl

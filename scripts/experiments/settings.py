@@ -8,7 +8,7 @@ MODELS = {
     "turned": "build/models/turned",
     "eight layers": "models/reference-llava-8",
 }
-WITH_TOWER = [{"match": r"projector\..*|lm_head", "keep": "float"}]
+AROUND_DECODER = [{"match": r"projector\..*|lm_head", "keep": "float"}]
 DECODER_ONLY = [{"match": r"vision_tower\..*|projector\..*|lm_head", "keep": "float"}]
 WEIGHTS = {
     3: {"bits": 3, "granularity": "group", "group_size": 64},
@@ -37,6 +37,12 @@ STRATEGIES = {
 }
 
 
+def with_tower(bits):
+    """The tower's activations are quantized per token whatever the decoder's are."""
+    tower = {"weight": WEIGHTS[bits], "activation": {"bits": bits, "granularity": "token"}}
+    return [{"match": r"vision_tower\..*", **tower}, *AROUND_DECODER]
+
+
 def candidates(setting):
     bits, kind = SETTINGS[setting]
     if setting == "w3a3-wide":
@@ -59,7 +65,7 @@ def recipe(setting, plan, samples=16, seed=0, tower=False, vision=None, **search
     rules = {
         "name": setting,
         "default": {"weight": WEIGHTS[bits], "activation": {"bits": bits, "granularity": kind}},
-        "overrides": WITH_TOWER if tower else DECODER_ONLY,
+        "overrides": with_tower(bits) if tower else DECODER_ONLY,
         "calibration": {"samples": samples, "seed": seed},
         "plan": plan,
         "search": {"activation_clip": candidates(setting), "held_out": False, **search},

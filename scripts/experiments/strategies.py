@@ -99,6 +99,8 @@ class Judge:
     def change(self, strategy, against):
         """Mean difference of KL on the seeds of both, with its interval; marked where that excludes 0."""
         seeds = [seed for seed in self.seeds_of(strategy) if seed in self.reports[against]]
+        if not seeds:
+            return "-"
         values = self.kl(strategy, seeds) - self.kl(against, seeds)
         ends = statistics.bootstrap(values, self.groups)
         text = f"{small(values.mean())} {between(ends)}"

@@ -11,7 +11,8 @@ struct Interrupted {
   int signal = 0;
 };
 
-// Thrown when a search was stopped after a block: `qvlm quantize --resume` goes on from there.
+// Thrown when a search was stopped after a block or an epoch: `qvlm quantize --resume` goes on from
+// there.
 struct Stopped {
   std::string how_to_resume;
 };

@@ -87,7 +87,7 @@ int guarded_main(int argc, const char* const* argv) {
     std::fputs("qvlm: interrupted, nothing half-written was left\n", stderr);
     return kSignal + interrupted.signal;
   } catch (const Stopped& stopped) {
-    std::fprintf(stderr, "qvlm: stopped after a finished block; %s\n",
+    std::fprintf(stderr, "qvlm: stopped, what is finished is kept; %s\n",
                  stopped.how_to_resume.c_str());
     return kResumable;
   } catch (const std::bad_alloc&) {

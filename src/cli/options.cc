@@ -229,7 +229,7 @@ void Parser::add_quantize() {
   add_data(verb, quantize_.data);
   add_file(verb, "--report", quantize_.report, "also write what was done to each linear (JSON)");
   verb->add_flag("--resume", quantize_.resume,
-                 "go on from the blocks that a stopped or killed search finished");
+                 "go on from what a stopped or killed search finished");
   verb->add_flag("--overwrite", quantize_.overwrite, "replace OUT if it exists");
 }
 

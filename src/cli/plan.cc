@@ -99,6 +99,7 @@ Json to_json(const PlanCommand& command, const Recipe& recipe, const QuantizePla
   json.set("linears", linears_json(plan.linears));
   json.set("data", plan.data ? data_json(*plan.data) : Json());
   json.set("search", plan.search ? search_json(*plan.search) : Json());
+  json.set("vision_encoder_seconds_estimate", plan.vision_encoder_seconds);
   json.set("memory", memory_json(plan.memory));
   json.set("least_seconds_estimate", plan.least_seconds);
   json.set("most_seconds_estimate", plan.most_seconds);
@@ -191,6 +192,9 @@ void run(const PlanCommand& command, const CommonOptions& common) {
     std::cout << calibration_text(plan.data->calibration) << "             drawn from "
               << format_count(plan.data->items) << " items\n";
   }
+  if (recipe.vision_encoder)
+    std::cout << "vision       its optimization is estimated to take "
+              << format_seconds(plan.vision_encoder_seconds) << "\n";
   if (plan.search) std::cout << search_text(*plan.search, recipe.plan.max_depth);
   std::cout << memory_text(plan.memory) << time_text(plan);
   for (const std::string& note : plan.notes)

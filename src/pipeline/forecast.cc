@@ -14,11 +14,14 @@
 #include "pipeline/decoder_search.h"
 #include "planner/partition.h"
 #include "quant/quantized_tensor.h"
+#include "search/vision_reference.h"
 
 namespace qvlm {
 namespace {
 
 constexpr std::int64_t kFloatBytes = 4;
+// Soft codes, their joint table and its gradient, of one value, as products in the same time.
+constexpr double kEntropyFlops = 20'000;
 constexpr double kSecondsOfMeasuring = 0.15;  // of each of the two
 // Threads wait for each other behind a layer, not behind a product.
 constexpr std::int64_t kFlopsBetweenWaits = 500'000'000;
@@ -211,6 +214,24 @@ std::int64_t writing_bytes(const Workload& work) {
          values_of(linears_of(work.config, "decoder.layers.0."));
 }
 
+// The float model's states at both ends of tower and decoder; those of a batch behind every layer
+// of both, with their gradients; and one layer. See search/vision_encoder_loss.h.
+std::int64_t vision_encoder_bytes(const Workload& work) {
+  const VisionEncoderOptions& options = *work.recipe.vision_encoder;
+  const ModelConfig& config = work.config;
+  const std::int64_t samples = std::max<std::int64_t>(work.samples, 1);
+  const std::int64_t batch = std::min<std::int64_t>(options.batch, samples);
+  const std::int64_t tower =
+      kFloatBytes * (config.vision.patches() + 1) * config.vision.hidden_size;
+  const std::int64_t decoder = kFloatBytes * config.text.hidden_size * mean_tokens(work);
+  const std::int64_t reference =
+      samples * (tower * (needed_vision_layers(config) + 2) + 3 * decoder);
+  const std::int64_t layers = needs_decoder(options) ? config.text.layers + 2 : 1;
+  const std::int64_t trace = tower * (needed_vision_layers(config) + 2) + decoder * layers;
+  const std::int64_t layer = kFloatBytes * values_of(linears_of(config, "decoder.layers.0."));
+  return reference + batch * trace + layer;
+}
+
 // The most of three steps: images in the tower, where the outputs of all layers are kept, the
 // embedding table, and the decoder with its samples.
 std::int64_t search_bytes(const Workload& work) {
@@ -286,8 +307,26 @@ double forecast_writing(const Workload& work, const MachineSpeed& speed) {
   return values / speed.rounded;
 }
 
+double forecast_vision_encoder(const Workload& work, const MachineSpeed& speed) {
+  const VisionEncoderOptions& options = *work.recipe.vision_encoder;
+  const TextConfig& text = work.config.text;
+  // As many forwards: one there and one again on the way back, one for the gradients of inputs and
+  // one for those of weights, which the decoder does not need.
+  double pass = 4.0 * vision_flops(work);
+  const auto layers = static_cast<double>(text.layers);
+  if (needs_decoder(options)) pass += 3.0 * layers * decoder_flops(work);
+  if (options.entropy_weight != 0.0)
+    pass += kEntropyFlops * layers * static_cast<double>(work.tokens * text.hidden_size);
+  const double learned = options.held_out && work.samples > 1 ? 0.5 : 1.0;
+  const double passes = options.epochs * learned + 2.0 * (1.0 - learned) +
+                        (options.entropy_weight != 0.0 ? 1.0 : 0.0) + 1.0 / 3.0;
+  return passes * pass / speed.flops;
+}
+
 std::int64_t forecast_memory(const Workload& work) {
-  return std::max(writing_bytes(work), work.recipe.search ? search_bytes(work) : 0);
+  const std::int64_t search = work.recipe.search ? search_bytes(work) : 0;
+  const std::int64_t vision = work.recipe.vision_encoder ? vision_encoder_bytes(work) : 0;
+  return std::max({writing_bytes(work), search, vision});
 }
 
 }  // namespace qvlm

@@ -40,6 +40,9 @@ MachineSpeed measure_speed(const Workload& work);
 // refuse.
 PlannedSearch forecast_search(const Workload& work, const MachineSpeed& speed);
 
+// Seconds of the optimization of the vision encoder. REQUIRES: the recipe has one.
+double forecast_vision_encoder(const Workload& work, const MachineSpeed& speed);
+
 // Seconds that rounding and writing all linears take.
 double forecast_writing(const Workload& work, const MachineSpeed& speed);
 

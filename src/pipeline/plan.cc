@@ -108,6 +108,11 @@ void plan_time(const Workload& work, QuantizePlan& plan) {
   const MachineSpeed speed = measure_speed(work);
   plan.flops_per_second = speed.flops;
   plan.least_seconds = plan.most_seconds = forecast_writing(work, speed);
+  if (work.recipe.vision_encoder) {
+    plan.vision_encoder_seconds = forecast_vision_encoder(work, speed);
+    plan.least_seconds += plan.vision_encoder_seconds;
+    plan.most_seconds += plan.vision_encoder_seconds;
+  }
   if (!work.recipe.search) return;
   plan.search = forecast_search(work, speed);
   const PlannedSearch& search = *plan.search;
@@ -136,8 +141,6 @@ std::vector<std::string> make_notes(const Workload& work, const QuantizePlan& pl
         "which decoder layers are joined to blocks depends on measurements of the "
         "search itself");
   }
-  if (recipe.vision_encoder)
-    notes.emplace_back("the optimization of the vision encoder is in neither memory nor time");
   return notes;
 }
 

@@ -6,7 +6,7 @@
 namespace qvlm {
 namespace {
 
-constexpr const char* kFormat = "qvlm-search-1";
+constexpr const char* kFormat = "qvlm-search-2";
 
 Json settings_to_json(const std::vector<Setting>& settings) {
   Json list = Json::array();
@@ -37,7 +37,7 @@ SearchJournal::SearchJournal(std::filesystem::path file,
     : file_(std::move(file)), run_(std::move(run)) {
   if (std::filesystem::exists(file_)) {
     require(resume || overwrite, ErrorKind::kInvalidArgument, file_.string(),
-            ": an earlier run left finished blocks; resume it, or overwrite to begin anew");
+            ": an earlier run left finished work; resume it, or overwrite to begin anew");
   }
   if (resume && std::filesystem::exists(file_)) read();
 }
@@ -87,8 +87,8 @@ const FinishedBlock* SearchJournal::find_block(std::int64_t first) const {
   return nullptr;
 }
 
-void SearchJournal::set_vision(const Json& outcome) {
-  vision_ = outcome;
+void SearchJournal::set_vision(const Json& vision) {
+  vision_ = vision;
   write();
 }
 

@@ -1,7 +1,7 @@
-// What a search has finished, on disk after every block, so that a run that was stopped or killed
-// goes on from there. It holds choices, not activations: a resumed run computes the states behind
-// finished blocks again, which takes two forwards a layer where the search took dozens, and gives
-// the same bits.
+// What a search has finished, on disk after every block and every epoch of the vision encoder, so
+// that a run that was stopped or killed goes on from there. It holds choices, not activations: a
+// resumed run computes the states behind finished blocks again, which takes two forwards a layer
+// where the search took dozens, and gives the same bits.
 #pragma once
 
 #include <filesystem>
@@ -31,12 +31,13 @@ class SearchJournal {
   const std::string& run() const { return run_; }
   const std::optional<BlockPlan>& plan() const { return plan_; }
   const std::vector<double>& entropy() const { return entropy_; }
-  const Json& vision() const { return vision_; }  // null: not done
+  // Null: not begun. Else a state between epochs or the outcome, as pipeline/vision_run.cc has it.
+  const Json& vision() const { return vision_; }
   // The finished block that begins with this layer, or null.
   const FinishedBlock* find_block(std::int64_t first) const;
 
   // Each writes the file anew, flushed to disk.
-  void set_vision(const Json& outcome);
+  void set_vision(const Json& vision);
   void set_plan(const BlockPlan& plan, const std::vector<double>& entropy);
   void add_block(const FinishedBlock& block);
   // Deletes the file: the result is written.

@@ -208,8 +208,13 @@ SearchReport search_from_json(const Json& node) {
   const Json blocks = node.get("blocks");
   for (std::size_t i = 0; i < blocks.size(); ++i)
     report.blocks.push_back(block_from_json(blocks.at(i)));
-  if (const Json vision = node.get("vision"); !vision.is_null())
+  if (const Json vision = node.get("vision"); !vision.is_null()) {
     report.vision = vision_from_json(vision);
+    const bool whole =
+        report.vision->held_out_start.has_value() == report.vision->held_out_end.has_value();
+    require(whole && !report.vision->epochs.empty(), ErrorKind::kCorrupt, vision.where(),
+            ": is not finished");
+  }
   node.get("wins").for_each(
       [&](const std::string& choice, const Json& count) { report.wins[choice] = count.as_int(); });
   report.forwards = node.get_int("forwards");

@@ -108,8 +108,9 @@ VisionRun run_vision_encoder(const Weights& root,
                            recipe.plan.tau,
                            {}};
   const VisionEncoderState start = state_from_json(journal.vision());
-  study.on_step = [&progress, done = start.adam.steps,
-                   total = count_steps(study)](const std::string& what) mutable {
+  const std::int64_t total = count_steps(study, start);
+  std::int64_t done = 0;
+  study.on_step = [&](const std::string& what) {
     if (progress) progress({++done, total, what});
   };
   VisionEncoderOutcome outcome =

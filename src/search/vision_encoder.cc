@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 #include <utility>
 
@@ -50,12 +51,8 @@ std::int64_t count_batches(const Batch& samples, std::int64_t size) {
 class VisionEncoderRun {
  public:
   VisionEncoderRun(const VisionEncoderStudy& study, const VisionEncoderState& start)
-      : study_(study),
-        tower_(load_tower(study)),
-        loss_(study, tower_),
-        report_(start.report),
-        schemes_(tower_.schemes()) {
-    if (!start.logarithms.empty()) go_on(start);
+      : study_(study), tower_(load_tower(study)), loss_(study, tower_), report_(start.report) {
+    if (!start.report.epochs.empty()) go_on(start);
   }
 
   VisionEncoderOutcome run(const EpochCallback& on_epoch);
@@ -75,7 +72,6 @@ class VisionEncoderRun {
   VisionEncoderLoss loss_;
   Adam adam_;
   VisionReport report_;
-  LinearSchemes schemes_;  // before anything moved
 };
 
 template <typename Use>
@@ -103,25 +99,33 @@ VisionLoss VisionEncoderRun::learn(const Batch& order, std::size_t epoch) {
 
 std::optional<VisionLoss> VisionEncoderRun::measure(const Batch& samples) {
   if (samples.empty()) return std::nullopt;
-  const VisionLoss mean = for_batches(samples, [](const VisionLoss&) {});
+  VisionLoss mean = for_batches(samples, [](const VisionLoss&) {});
   tower_.clear_gradients();
+  // So that it is the same when it was written and read again.
+  if (!std::isfinite(mean.total)) mean.total = std::numeric_limits<double>::infinity();
   return mean;
 }
 
+// `start` may have been read from a file.
 void VisionEncoderRun::go_on(const VisionEncoderState& start) {
+  const auto fits = [](bool condition) {
+    require(condition, ErrorKind::kCorrupt,
+            "vision encoder: the state to go on from is of another run");
+  };
   std::vector<Parameter>& parameters = tower_.parameters();
-  AdamState adam = start.adam;
-  for (const std::vector<at::Tensor>* list :
-       {&start.logarithms, &start.adam.means, &start.adam.squares}) {
-    require(list->size() == parameters.size(), ErrorKind::kCorrupt,
-            "vision encoder: the state to go on from has ", list->size(), " parameters, not ",
-            parameters.size());
-  }
-  for (std::size_t i = 0; i < parameters.size(); ++i) {
-    const auto shape = parameters[i].logarithm.sizes().vec();
-    parameters[i].logarithm = start.logarithms[i].reshape(shape);
-    adam.means[i] = adam.means[i].reshape(shape);
-    adam.squares[i] = adam.squares[i].reshape(shape);
+  const std::size_t count = parameters.size();
+  fits(start.logarithms.size() == count && start.adam.means.size() == count &&
+       start.adam.squares.size() == count);
+  AdamState adam{start.adam.steps, {}, {}};
+  for (std::size_t i = 0; i < count; ++i) {
+    at::Tensor& logarithm = parameters[i].logarithm;
+    const auto shaped = [&](const at::Tensor& values) {
+      fits(values.numel() == logarithm.numel());
+      return values.reshape(logarithm.sizes());
+    };
+    adam.means.push_back(shaped(start.adam.means[i]));
+    adam.squares.push_back(shaped(start.adam.squares[i]));
+    logarithm = shaped(start.logarithms[i]);
   }
   adam_ = Adam(std::move(adam));
 }
@@ -147,16 +151,16 @@ VisionEncoderOutcome VisionEncoderRun::run(const EpochCallback& on_epoch) {
     if (on_epoch && !on_epoch(state())) return {{}, {}, {}, /*stopped=*/true};
   }
   report_.held_out_end = measure(held_out);
-  // (False also for a loss that is not a number.)
   report_.kept =
-      !report_.held_out_end || report_.held_out_end->total <= report_.held_out_start->total;
-  if (!report_.kept) return {schemes_, {}, std::move(report_)};
+      !report_.held_out_end || (std::isfinite(report_.held_out_end->total) &&
+                                report_.held_out_end->total <= report_.held_out_start->total);
+  if (!report_.kept) return {{}, {}, std::move(report_)};
   return {tower_.schemes(), tower_.norm_gains(), std::move(report_)};
 }
 
 }  // namespace
 
-std::int64_t count_steps(const VisionEncoderStudy& study) {
+std::int64_t count_steps(const VisionEncoderStudy& study, const VisionEncoderState& start) {
   const auto samples = static_cast<std::size_t>(std::ranges::count_if(
       study.samples, [](const StreamedSample& sample) { return sample.pixels.defined(); }));
   const VisionEncoderOptions& options = study.options;
@@ -165,8 +169,9 @@ std::int64_t count_steps(const VisionEncoderStudy& study) {
       options.entropy_weight != 0.0
           ? count_batches(part_samples(samples, false).learned, options.batch)
           : 0;
-  return weights + options.epochs * count_batches(learned, options.batch) +
-         2 * count_batches(held_out, options.batch);
+  const auto done = static_cast<std::int64_t>(start.report.epochs.size());
+  return weights + (options.epochs - done) * count_batches(learned, options.batch) +
+         (done == 0 ? 2 : 1) * count_batches(held_out, options.batch);
 }
 
 VisionEncoderOutcome optimize_vision_encoder(const VisionEncoderStudy& study,

@@ -15,8 +15,10 @@
 namespace qvlm {
 
 struct VisionEncoderOutcome {
-  LinearSchemes schemes;                         // of the tower's quantized linears, with new clips
-  std::map<std::string, at::Tensor> norm_gains;  // new ones, by whole names, if they were learned
+  // What was kept: the tower's quantized linears with new clips and, if they were learned, new
+  // gains, both by whole names.
+  LinearSchemes schemes;
+  std::map<std::string, at::Tensor> norm_gains;
   VisionReport report;
   bool stopped = false;  // by on_epoch; the rest is empty then
 };
@@ -31,8 +33,8 @@ struct VisionEncoderState {
 // Called behind every epoch; false ends the run there.
 using EpochCallback = std::function<bool(const VisionEncoderState&)>;
 
-// How often on_step will be called.
-std::int64_t count_steps(const VisionEncoderStudy& study);
+// How often on_step will be called by a run from this start.
+std::int64_t count_steps(const VisionEncoderStudy& study, const VisionEncoderState& start = {});
 
 // Runs the epochs that the options ask for, less those that `start` has behind it; the same numbers
 // on any number of threads. What on_step throws goes through. Throws kInvalidArgument where nothing

@@ -52,8 +52,8 @@ TEST_F(PlanCliTest, RecipesThatSearch) {
               AllOf(HasSubstr("layer-forwards: 4 one layer at a time"), HasSubstr("6 in blocks"),
                     HasSubstr("note"), HasSubstr("calibration data")));
   const std::string text = succeed(plan("search.yaml", {"--data", data()}));
-  EXPECT_THAT(text, AllOf(HasSubstr("drawn from 2 items"), HasSubstr("% image"), HasSubstr("% text"),
-                          HasSubstr("% answer")));
+  EXPECT_THAT(text, AllOf(HasSubstr("drawn from 2 items"), HasSubstr("% image"),
+                          HasSubstr("% text"), HasSubstr("% answer")));
 }
 
 TEST_F(PlanCliTest, Document) {

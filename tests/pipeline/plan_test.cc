@@ -189,6 +189,21 @@ TEST_F(PlanTest, EstimatesGrowWithTheWork) {
   EXPECT_GT(many.search->forward_seconds, few.search->forward_seconds);
 }
 
+TEST_F(PlanTest, EstimatesTheVisionEncoder) {
+  Recipe recipe{.name = "r", .standard = LinearScheme{{.bits = 4}, kPerToken}};
+  recipe.calibration.samples = 8;
+  recipe.vision_encoder = VisionEncoderOptions{.epochs = 1, .held_out = false};
+  const QuantizePlan once = plan_quantize(model(), recipe);
+  EXPECT_GT(once.vision_encoder_seconds, 0.0);
+  EXPECT_GE(once.least_seconds, once.vision_encoder_seconds);
+  recipe.vision_encoder->epochs = 1000;
+  EXPECT_GT(plan_quantize(model(), recipe).vision_encoder_seconds, once.vision_encoder_seconds);
+  recipe.vision_encoder.reset();
+  const QuantizePlan none = plan_quantize(model(), recipe);
+  EXPECT_EQ(none.vision_encoder_seconds, 0.0);
+  EXPECT_GT(once.memory.quantizing, none.memory.quantizing);
+}
+
 TEST_F(PlanTest, SaysWhatIsLeftOpen) {
   EXPECT_THAT(plan_quantize(model(), searching({})).notes.front(), HasSubstr("calibration data"));
   const fs::path given = data(kThreeItems);

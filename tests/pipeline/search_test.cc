@@ -154,27 +154,58 @@ INSTANTIATE_TEST_SUITE_P(Activations,
 
 class VisionEncoderRunTest : public SearchTest {};
 
-// Stopped within the epochs, before the blocks and between them, and resumed as often.
-TEST_F(VisionEncoderRunTest, GoesOnWhereItWasStopped) {
+Recipe with_tower(int bits) {
   Recipe recipe = make_recipe(Granularity::kToken, PlanStrategy::kEntropy, 2);
+  recipe.standard->weight.bits = recipe.standard->activation->bits = bits;
   recipe.overrides = {{"projector\\..*|lm_head", std::nullopt}};
+  return recipe;
+}
+
+// Stopped every second or third time it asks: within the epochs, behind the last one, before the
+// blocks and between them.
+TEST_F(VisionEncoderRunTest, GoesOnWhereItWasStopped) {
+  Recipe recipe = with_tower(3);
   recipe.vision_encoder = VisionEncoderOptions{.epochs = 3, .batch = 3, .norm_gains = true};
   const QuantizeReport whole = run("whole", recipe);
-  int asked = 0, stops = 0;
-  QuantizeOptions options{.data = path("data.jsonl"),
-                          .stop_requested = [&] { return ++asked % 2 == 0; }};
-  QuantizeReport report;
-  do {
-    report = quantize(path("model"), path("parts"), recipe, options);
-    options.resume = true;
-  } while (report.stopped && ++stops < 20);
-  EXPECT_GE(stops, 3);
-  ASSERT_FALSE(report.stopped);
-  EXPECT_EQ(search_to_json(*report.search).dump(), search_to_json(*whole.search).dump());
-  EXPECT_EQ(report.search->vision->epochs.size(), 3U);
-  EXPECT_TRUE(report.search->vision->held_out_end.has_value());
-  expect_same_bytes("whole", "parts");
-  EXPECT_FALSE(fs::exists(path("parts.search.json")));
+  for (const int patience : {2, 3}) {
+    int asked = 0, stops = 0;
+    QuantizeOptions options{.overwrite = true, .data = path("data.jsonl"), .stop_requested = [&] {
+                              return ++asked % patience == 0;
+                            }};
+    QuantizeReport report;
+    do {
+      report = quantize(path("model"), path("parts"), recipe, options);
+      options.resume = true;
+    } while (report.stopped && ++stops < 20);
+    EXPECT_GE(stops, 1);
+    ASSERT_FALSE(report.stopped);
+    EXPECT_EQ(search_to_json(*report.search).dump(), search_to_json(*whole.search).dump());
+    EXPECT_EQ(report.search->vision->epochs.size(), 3U);
+    EXPECT_TRUE(report.search->vision->held_out_end.has_value());
+    expect_same_bytes("whole", "parts");
+    EXPECT_FALSE(fs::exists(path("parts.search.json")));
+  }
+}
+
+TEST_F(VisionEncoderRunTest, ProgressEndsWhereItSaid) {
+  Recipe recipe = with_tower(4);
+  recipe.vision_encoder = VisionEncoderOptions{.epochs = 2, .batch = 3};
+  std::vector<Progress> steps;
+  quantize(path("model"), path("out"), recipe, {.data = path("data.jsonl")},
+           [&](const Progress& progress) {
+             if (progress.what == "vision encoder") steps.push_back(progress);
+           });
+  ASSERT_FALSE(steps.empty());
+  for (std::size_t i = 0; i < steps.size(); ++i)
+    EXPECT_EQ(steps[i].done, static_cast<std::int64_t>(i) + 1);
+  EXPECT_EQ(steps.back().done, steps.back().total);
+}
+
+// Entropies are those of what the decoder is given, or moving the tower's clips could not lower
+// them.
+TEST_F(VisionEncoderRunTest, ThePlanSeesTheRoundedTower) {
+  EXPECT_NE(run("coarse", with_tower(2)).search->entropy,
+            run("fine", with_tower(8)).search->entropy);
 }
 
 class SearchFailureTest : public SearchTest {};
