@@ -1,6 +1,7 @@
 // All of qvlm in one include. The packed kernels alone (qvlm/kernels.h) need none of the rest.
 #pragma once
 
+#include <qvlm/analyze.h>
 #include <qvlm/error.h>
 #include <qvlm/evaluate.h>
 #include <qvlm/image.h>
