@@ -11,8 +11,8 @@
 //       keep: float
 //   calibration: {samples: 64}     # the last four: the search of clip ratios on calibration data;
 //   plan: {strategy: entropy, max_depth: 3, budget_share: 0.5}      # left out: nothing is searched
-//   search: {activation_clip: [1, 0.95, 0.9, 0.85, 0.8]}
-//   vision_encoder: {}
+//   search: {activation_clip: [1, 0.95, 0.9, 0.85, 0.8], token_weights: {image: 1, text: 5, answer:
+//   30}} vision_encoder: {}
 //
 // Linears are named vision_tower.*, projector.*, decoder.*, lm_head, as `qvlm inspect` prints them.
 #pragma once
@@ -73,10 +73,18 @@ enum class ErrorMeasure {
   kSquared,   // |difference|^2 (Q-VLM, equation 3)
 };
 
+// How much a token counts in an error, by its kind. Of a LLaVA's prompt four fifths are image
+// tokens, so where all count 1 a search works for the image (docs/experiments.md).
+struct TokenWeights {
+  double image = 1.0, text = 1.0, answer = 1.0;
+  bool operator==(const TokenWeights&) const = default;
+};
+
 struct SearchOptions {
   SearchMethod method = SearchMethod::kExhaustive;
   int beam_width = 5;
   ErrorMeasure error = ErrorMeasure::kRelative;
+  TokenWeights token_weights;  // in that error; each at least 0, not all 0
   // Candidates. Of activations: shares of each token's absolute maximum (dynamic schemes) or of
   // the values that the stored range covers (static schemes). Of weights: clip_ratio.
   std::vector<double> activation_clip = {1.0};

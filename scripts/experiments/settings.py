@@ -25,6 +25,11 @@ STATIC_CLIPS = [1, 0.995, 0.99, 0.985, 0.98]
 SETTINGS = {f"w{bits}a{bits}-{kind}": (bits, kind) for bits in (3, 4) for kind in ("token", "tensor", "channel")}
 SETTINGS |= {"w3a3-wide": (3, "token"), "w6a6-token": (6, "token"), "w8a8-token": (8, "token")}
 
+# Tokens count by kind: each kind as a whole about as much as the others, as there are 64 of an image to some 12 of text
+# and 2 of the answer.
+SETTINGS |= {"w3a3-answers": (3, "token"), "w3a3-tensor-answers": (3, "tensor"), "w4a4-answers": (4, "token")}
+BALANCED = {"image": 1, "text": 5, "answer": 30}
+
 # Strategy: (plan, share of budget), the plan as in a recipe.
 STRATEGIES = {
     "greedy": {"strategy": "none"},
@@ -70,4 +75,6 @@ def recipe(setting, plan, samples=16, seed=0, tower=False, vision=None, **search
         "plan": plan,
         "search": {"activation_clip": candidates(setting), "held_out": False, **search},
     }
+    if setting.endswith("answers"):
+        rules["search"]["token_weights"] = BALANCED
     return rules if vision is None else {**rules, "vision_encoder": vision}

@@ -123,7 +123,7 @@ Analysis analyze(const std::filesystem::path& model,
   result.decoder = describe_decoder(study, measured);
   std::vector<JointGain> gains;
   if (options.joint_gains) {
-    gains = measure_joint_gains(study, inputs.exact, inputs.rounded, recipe.plan.max_depth);
+    gains = measure_joint_gains(study, inputs, recipe.plan.max_depth);
   }
   for (std::size_t i = 0; i < gains.size(); ++i) {
     result.joint_gains.push_back(

@@ -55,7 +55,7 @@ PlannedDecoder plan_decoder(const DecoderStudy& study,
       study, inputs.rounded, {.errors = options.strategy == PlanStrategy::kError});
   std::vector<JointGain> gains;
   if (options.strategy == PlanStrategy::kOracle)
-    gains = measure_joint_gains(study, inputs.exact, inputs.rounded, options.max_depth);
+    gains = measure_joint_gains(study, inputs, options.max_depth);
   const PlanNumbers numbers = make_plan_numbers(options.strategy, measured, gains);
   return {make_plan(options, numbers, search_cost(study.search)), measured.dependency};
 }

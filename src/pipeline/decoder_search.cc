@@ -27,9 +27,17 @@ double median(std::vector<double> values) {
 struct Trajectory {
   States exact, rounded;
   std::vector<std::vector<TokenKind>> kinds;
+  ErrorTerms terms;
 };
 
-Trajectory take_half(const DecoderInputs& inputs, std::size_t first) {
+Trajectory begin(const DecoderInputs& inputs, const SearchOptions& options) {
+  return {inputs.exact,
+          inputs.rounded,
+          inputs.kinds,
+          {options.error, make_token_weights(inputs.kinds, options.token_weights)}};
+}
+
+DecoderInputs take_half(const DecoderInputs& inputs, std::size_t first) {
   return {every_second(inputs.exact, first), every_second(inputs.rounded, first),
           every_second(inputs.kinds, first)};
 }
@@ -53,9 +61,8 @@ class DecoderSearch {
         units_(decoder_units(study.config)),
         forward_seconds_(units_.size()) {
     const bool halves = study.search.held_out && inputs.exact.size() > 1;
-    searched_ =
-        halves ? take_half(inputs, 0) : Trajectory{inputs.exact, inputs.rounded, inputs.kinds};
-    if (halves) held_out_ = take_half(inputs, 1);
+    searched_ = begin(halves ? take_half(inputs, 0) : inputs, study.search);
+    if (halves) held_out_ = begin(take_half(inputs, 1), study.search);
   }
 
   // Searches the block, or repeats what the journal says of it; moves both trajectories behind it.
@@ -114,7 +121,7 @@ bool DecoderSearch::run(const Block& block) {
   if (done != nullptr) {
     found = *done;
   } else {
-    DecoderBlock trial(raw, candidates_, searched_.rounded, references, study_.search.error,
+    DecoderBlock trial(raw, candidates_, searched_.rounded, references, searched_.terms,
                        [&] { count_forward("search"); });
     found = search(trial, block);
     check_held_out(layers, held_out_.exact, found);
@@ -161,7 +168,7 @@ void DecoderSearch::check_held_out(const Layers& layers,
   if (!held_out_.exact.empty()) {
     const auto error = [&](const std::vector<Setting>& settings) {
       return state_error(run_layers(layers, settings, held_out_.rounded), reference,
-                         study_.search.error);
+                         held_out_.terms);
     };
     found.report.held_out_start = error(start);
     found.report.held_out_error = error(found.settings);

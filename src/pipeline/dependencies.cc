@@ -7,6 +7,7 @@
 
 #include "search/decoder_block.h"
 #include "search/neighbour_entropy.h"
+#include "search/token_errors.h"
 
 namespace qvlm {
 namespace {
@@ -64,7 +65,7 @@ double rounding_error(const DecoderStudy& study,
   layer.measure_scales(before, study.search.activation_clip);
   const States rounded = layer.run(before, candidates.clips(candidates.shared().front()));
   if (study.on_forward) study.on_forward("dependencies");
-  return state_error(rounded, exact, ErrorMeasure::kRelative);
+  return state_error(rounded, exact, {ErrorMeasure::kRelative});
 }
 
 JointGain gain_of(const ErrorTree& tree, int max_depth) {
@@ -111,19 +112,20 @@ LayerDependencies measure_dependencies(const DecoderStudy& study,
 }
 
 std::vector<JointGain> measure_joint_gains(const DecoderStudy& study,
-                                           const States& exact,
-                                           const States& rounded,
+                                           const DecoderInputs& inputs,
                                            int max_depth) {
   std::vector<JointGain> gains;
-  Window window(study, exact);
-  States states = rounded;
+  Window window(study, inputs.exact);
+  States states = inputs.rounded;
+  const ErrorTerms terms{study.search.error,
+                         make_token_weights(inputs.kinds, study.search.token_weights)};
   const auto layers = static_cast<std::int64_t>(decoder_units(study.config).size());
   for (std::int64_t first = 0; first < layers; ++first) {
     window.move(first, max_depth);
     const std::vector<TrialLayer*> block = window.layers();
     const std::vector<States> references = window.references();
     const Candidates candidates(study.search, DecoderLayer::kInputs);
-    DecoderBlock trial(block, candidates, states, references, study.search.error, [&] {
+    DecoderBlock trial(block, candidates, states, references, terms, [&] {
       if (study.on_forward) study.on_forward("joint gains");
     });
     const ErrorTree tree = measure_error_tree(trial, candidates);

@@ -11,6 +11,7 @@
 #include "calib/statistics.h"
 #include "io/declare_quantization.h"
 #include "model/unit.h"
+#include "pipeline/decoder_inputs.h"
 #include "search/block_search.h"
 
 namespace qvlm {
@@ -61,8 +62,7 @@ struct JointGain {
 // Measures every start layer up to max_depth, from inputs that the greedy choices below left: what
 // equation 4 calls DED. Costs (c + c^2 + ... ) layer-forwards a layer.
 std::vector<JointGain> measure_joint_gains(const DecoderStudy& study,
-                                           const States& exact,
-                                           const States& rounded,
+                                           const DecoderInputs& inputs,
                                            int max_depth);
 
 }  // namespace qvlm

@@ -35,6 +35,11 @@ Json search_options_json(const SearchOptions& search) {
   json.set("method", method);
   json.set("beam_width", search.beam_width);
   json.set("error", search.error == ErrorMeasure::kRelative ? "relative" : "squared");
+  Json weights = Json::object();
+  weights.set("image", search.token_weights.image);
+  weights.set("text", search.token_weights.text);
+  weights.set("answer", search.token_weights.answer);
+  json.set("token_weights", weights);
   json.set("activation_clip", list_to_json(search.activation_clip));
   json.set("weight_clip", list_to_json(search.weight_clip));
   json.set("per_linear", search.per_linear);

@@ -47,10 +47,21 @@ PlanOptions read_plan(const YamlReader& yaml, const YAML::Node& node) {
   return options;
 }
 
+TokenWeights read_token_weights(const YamlReader& yaml, const YAML::Node& node) {
+  yaml.check_keys(node, "'token_weights'", {"image", "text", "answer"});
+  TokenWeights weights;
+  weights.image = yaml.number(node, "image", weights.image, 0.0, kAnyWeight);
+  weights.text = yaml.number(node, "text", weights.text, 0.0, kAnyWeight);
+  weights.answer = yaml.number(node, "answer", weights.answer, 0.0, kAnyWeight);
+  require(weights.image + weights.text + weights.answer > 0.0, ErrorKind::kInvalidArgument,
+          yaml.where(node), "'token_weights': one has to be above 0");
+  return weights;
+}
+
 SearchOptions read_search(const YamlReader& yaml, const YAML::Node& node) {
   yaml.check_keys(node, "'search'",
-                  {"method", "beam_width", "error", "activation_clip", "weight_clip", "per_linear",
-                   "held_out"});
+                  {"method", "beam_width", "error", "token_weights", "activation_clip",
+                   "weight_clip", "per_linear", "held_out"});
   SearchOptions options;
   options.method = yaml.choice<SearchMethod>(node, "method",
                                              {{"exhaustive", SearchMethod::kExhaustive},
@@ -61,6 +72,8 @@ SearchOptions read_search(const YamlReader& yaml, const YAML::Node& node) {
   options.error = yaml.choice<ErrorMeasure>(
       node, "error", {{"relative", ErrorMeasure::kRelative}, {"squared", ErrorMeasure::kSquared}},
       options.error);
+  if (const YAML::Node weights = node["token_weights"])
+    options.token_weights = read_token_weights(yaml, weights);
   options.activation_clip =
       yaml.optional<std::vector<double>>(node, "activation_clip", options.activation_clip);
   options.weight_clip =

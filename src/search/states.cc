@@ -11,16 +11,23 @@ namespace {
 
 struct ErrorSum {
   double sum = 0.0;
-  std::int64_t tokens = 0;
+  double tokens = 0.0;  // their weights
 };
 
-ErrorSum sample_error(const at::Tensor& state, const at::Tensor& reference, ErrorMeasure measure) {
+// weights: undefined where every token counts 1.
+ErrorSum sample_error(const at::Tensor& state,
+                      const at::Tensor& reference,
+                      ErrorMeasure measure,
+                      const at::Tensor& weights) {
   const bool relative = measure == ErrorMeasure::kRelative;
   const std::int64_t first = relative && state.size(0) > 1 ? 1 : 0;
   const at::Tensor want = reference.slice(0, first);
   at::Tensor errors = (state.slice(0, first) - want).square_().sum(-1);  // [tokens]
   if (relative) errors.div_(want.square().sum(-1).clamp_min_(std::numeric_limits<float>::min()));
-  return {errors.sum(at::kDouble).item<double>(), errors.size(0)};
+  if (!weights.defined())
+    return {errors.sum(at::kDouble).item<double>(), static_cast<double>(errors.size(0))};
+  const at::Tensor own = weights.slice(0, first);
+  return {(errors * own).sum(at::kDouble).item<double>(), own.sum(at::kDouble).item<double>()};
 }
 
 }  // namespace
@@ -36,16 +43,18 @@ States map_states(const States& in, const std::function<at::Tensor(const at::Ten
   return out;
 }
 
-double state_error(const States& states, const States& reference, ErrorMeasure measure) {
+double state_error(const States& states, const States& reference, const ErrorTerms& terms) {
   std::vector<ErrorSum> errors(states.size());
-  for_samples(states.size(),
-              [&](std::size_t i) { errors[i] = sample_error(states[i], reference[i], measure); });
+  for_samples(states.size(), [&](std::size_t i) {
+    const at::Tensor weights = terms.weights.empty() ? at::Tensor() : terms.weights[i];
+    errors[i] = sample_error(states[i], reference[i], terms.measure, weights);
+  });
   ErrorSum total;
   for (const ErrorSum& error : errors) {
     total.sum += error.sum;
     total.tokens += error.tokens;
   }
-  const double mean = total.sum / static_cast<double>(std::max<std::int64_t>(total.tokens, 1));
+  const double mean = total.tokens > 0.0 ? total.sum / total.tokens : 0.0;
   return std::isfinite(mean) ? mean : std::numeric_limits<double>::infinity();
 }
 

@@ -20,11 +20,17 @@ void for_samples(std::size_t count, const std::function<void(std::size_t)>& fn);
 // What a unit makes of every state.
 States map_states(const States& in, const std::function<at::Tensor(const at::Tensor&)>& fn);
 
+// What is added up to an error.
+struct ErrorTerms {
+  ErrorMeasure measure = ErrorMeasure::kRelative;
+  std::vector<at::Tensor> weights;  // of the tokens of each sample, [tokens] float32; empty: all 1
+};
+
 // How far `states` are from `reference`: kRelative is the mean over tokens of |difference|^2 /
 // |reference|^2, the first token of each sample left out (its norm is often hundreds of times that
 // of the others, and it is the same for every prompt); kSquared is the mean over all tokens of
-// |difference|^2. NaN or infinity counts as infinite. REQUIRES: equal shapes.
-double state_error(const States& states, const States& reference, ErrorMeasure measure);
+// |difference|^2. Means are weighed. NaN or infinity counts as infinite. REQUIRES: equal shapes.
+double state_error(const States& states, const States& reference, const ErrorTerms& terms);
 
 // The samples with even places, or those with odd ones.
 template <typename T>

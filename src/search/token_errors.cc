@@ -41,4 +41,28 @@ TokenErrors measure_token_errors(const States& states,
   return {of(TokenKind::kImage), of(TokenKind::kText), of(TokenKind::kAnswer)};
 }
 
+std::vector<at::Tensor> make_token_weights(const std::vector<std::vector<TokenKind>>& kinds,
+                                           const TokenWeights& weights) {
+  if (weights == TokenWeights{}) return {};
+  const auto weight_of = [&](TokenKind kind) {
+    switch (kind) {
+      case TokenKind::kImage:
+        return weights.image;
+      case TokenKind::kText:
+        return weights.text;
+      case TokenKind::kAnswer:
+        return weights.answer;
+    }
+    return 1.0;
+  };
+  std::vector<at::Tensor> all;
+  for (const std::vector<TokenKind>& sample : kinds) {
+    std::vector<float> values;
+    for (const TokenKind kind : sample)
+      values.push_back(static_cast<float>(weight_of(kind)));
+    all.push_back(at::tensor(values));
+  }
+  return all;
+}
+
 }  // namespace qvlm

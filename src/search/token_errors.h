@@ -15,4 +15,8 @@ TokenErrors measure_token_errors(const States& states,
                                  const States& reference,
                                  const std::vector<std::vector<TokenKind>>& kinds);
 
+// ErrorTerms::weights: what every token counts by its kind. Empty where all kinds count 1.
+std::vector<at::Tensor> make_token_weights(const std::vector<std::vector<TokenKind>>& kinds,
+                                           const TokenWeights& weights);
+
 }  // namespace qvlm

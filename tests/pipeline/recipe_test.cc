@@ -104,6 +104,10 @@ TEST(RecipeTest, MistakesOfASearchAreNamed) {
   EXPECT_THAT(message_of(scheme + "search: {}\nplan: {max_depth: 0}\n"), HasSubstr("max_depth"));
   EXPECT_THAT(message_of(scheme + "calibration: {samples: 8}\n"), HasSubstr("'search'"));
   EXPECT_THAT(message_of(scheme + "search: {speed: 3}\n"), HasSubstr("'speed'"));
+  EXPECT_THAT(message_of(scheme + "search: {token_weights: {image: 0, text: 0, answer: 0}}\n"),
+              AllOf(HasSubstr("r.yaml:3"), HasSubstr("token_weights")));
+  EXPECT_THAT(message_of(scheme + "search: {token_weights: {picture: 1}}\n"),
+              AllOf(HasSubstr("'picture'"), HasSubstr("image, text, answer")));
 }
 
 TEST(RecipeTest, ActivationsPerChannelAreStatic) {

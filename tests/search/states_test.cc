@@ -32,10 +32,11 @@ TEST(StatesTest, ErrorsAreTheFormulas) {
     }
   }
   // Sums of eight float32 squares; a share of 1e-6 is several of their roundings.
-  EXPECT_NEAR(state_error(states, reference, ErrorMeasure::kRelative), relative / 6,
+  EXPECT_NEAR(state_error(states, reference, {ErrorMeasure::kRelative}), relative / 6,
               relative * 1e-6);
-  EXPECT_NEAR(state_error(states, reference, ErrorMeasure::kSquared), squared / 8, squared * 1e-6);
-  EXPECT_EQ(state_error(reference, reference, ErrorMeasure::kRelative), 0.0);
+  EXPECT_NEAR(state_error(states, reference, {ErrorMeasure::kSquared}), squared / 8,
+              squared * 1e-6);
+  EXPECT_EQ(state_error(reference, reference, {ErrorMeasure::kRelative}), 0.0);
 }
 
 // Each kind has an error of its own; together, weighed by their tokens, they are the whole one.
@@ -57,8 +58,13 @@ TEST(StatesTest, ErrorsByKindOfToken) {
   EXPECT_NEAR(errors.image, 0.01, 1e-6);
   EXPECT_NEAR(errors.text, 0.04, 1e-6);
   EXPECT_NEAR(errors.answer, 0.09, 1e-6);
-  EXPECT_NEAR(state_error(states, reference, ErrorMeasure::kRelative),
+  EXPECT_NEAR(state_error(states, reference, {ErrorMeasure::kRelative}),
               (3 * errors.image + errors.text + errors.answer) / 5, 1e-7);
+  const TokenWeights weights{.image = 0.5, .text = 2.0, .answer = 30.0};
+  EXPECT_NEAR(
+      state_error(states, reference, {ErrorMeasure::kRelative, make_token_weights(kinds, weights)}),
+      (3 * 0.5 * errors.image + 2 * errors.text + 30 * errors.answer) / 33.5, 1e-6);
+  EXPECT_TRUE(make_token_weights(kinds, {}).empty());  // all alike: not one rounding more
   EXPECT_EQ(measure_token_errors({}, {}, {}).image, 0.0);
 }
 
@@ -66,17 +72,17 @@ TEST(StatesTest, TheFirstTokenCountsOnlyWhereItIsTheOnlyOne) {
   const at::Tensor reference = at::ones({2, 4});
   at::Tensor changed = reference.clone();
   changed[0].fill_(100.0);
-  EXPECT_EQ(state_error({changed}, {reference}, ErrorMeasure::kRelative), 0.0);
-  EXPECT_GT(state_error({changed}, {reference}, ErrorMeasure::kSquared), 0.0);
+  EXPECT_EQ(state_error({changed}, {reference}, {ErrorMeasure::kRelative}), 0.0);
+  EXPECT_GT(state_error({changed}, {reference}, {ErrorMeasure::kSquared}), 0.0);
   EXPECT_GT(
-      state_error({changed.slice(0, 0, 1)}, {reference.slice(0, 0, 1)}, ErrorMeasure::kRelative),
+      state_error({changed.slice(0, 0, 1)}, {reference.slice(0, 0, 1)}, {ErrorMeasure::kRelative}),
       0.0);
 }
 
 TEST(StatesTest, NotANumberIsInfinitelyWrong) {
   at::Tensor broken = at::ones({2, 4});
   broken[1][2] = std::numeric_limits<float>::quiet_NaN();
-  EXPECT_EQ(state_error({broken}, {at::ones({2, 4})}, ErrorMeasure::kRelative),
+  EXPECT_EQ(state_error({broken}, {at::ones({2, 4})}, {ErrorMeasure::kRelative}),
             std::numeric_limits<double>::infinity());
 }
 
@@ -89,9 +95,9 @@ TEST(StatesTest, ThreadsDoNotChangeNumbers) {
   }
   const int threads = thread_count();
   set_thread_count(1);
-  const double one = state_error(states, reference, ErrorMeasure::kRelative);
+  const double one = state_error(states, reference, {ErrorMeasure::kRelative});
   set_thread_count(2);
-  EXPECT_EQ(state_error(states, reference, ErrorMeasure::kRelative), one);
+  EXPECT_EQ(state_error(states, reference, {ErrorMeasure::kRelative}), one);
   set_thread_count(threads);
 }
 
