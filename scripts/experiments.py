@@ -40,6 +40,14 @@ def e3_summary(runs, options):
     return strategies.summary(runs, options.model, options.setting, options.seeds)
 
 
+def alternatives(runs, options):
+    return strategies.alternatives(runs, options.model, options.seeds)
+
+
+def held_out(runs, options):
+    return strategies.generalization(runs, options.model, options.setting, options.seeds)
+
+
 def e1(runs, options):
     return summaries.joint_against_greedy()
 
@@ -96,7 +104,8 @@ def e8(runs, options):
 
 
 EXPERIMENTS = {"e1": e1, "e2": e2, "e3": e3, "e3-summary": e3_summary, "e4": e4, "e5": e5, "e6": e6, "e7": e7, "e8": e8, "e10": e10, "e11": e11,
-               "e12": e12, "axes": find_axes, "samples": samples, "tau": tau}
+               "e12": e12, "alternatives": alternatives, "axes": find_axes, "held-out": held_out,
+               "samples": samples, "tau": tau}
 
 if __name__ == "__main__":
     main()

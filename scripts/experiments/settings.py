@@ -29,6 +29,8 @@ SETTINGS |= {"w3a3-wide": (3, "token"), "w6a6-token": (6, "token"), "w8a8-token"
 # and 2 of the answer.
 SETTINGS |= {"w3a3-answers": (3, "token"), "w3a3-tensor-answers": (3, "tensor"), "w4a4-answers": (4, "token")}
 BALANCED = {"image": 1, "text": 5, "answer": 30}
+# Each input of linears has a clip of its own.
+SETTINGS |= {"w3a3-inputs": (3, "token"), "w4a4-inputs": (4, "token"), "w3a3-tensor-inputs": (3, "tensor")}
 
 # Strategy: (plan, share of budget), the plan as in a recipe.
 STRATEGIES = {
@@ -77,4 +79,6 @@ def recipe(setting, plan, samples=16, seed=0, tower=False, vision=None, **search
     }
     if setting.endswith("answers"):
         rules["search"]["token_weights"] = BALANCED
+    if setting.endswith("inputs"):
+        rules["search"] |= {"method": "descent", "per_linear": True}
     return rules if vision is None else {**rules, "vision_encoder": vision}

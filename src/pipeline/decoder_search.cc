@@ -42,14 +42,19 @@ DecoderInputs take_half(const DecoderInputs& inputs, std::size_t first) {
           every_second(inputs.kinds, first)};
 }
 
-std::string describe_setting(const LayerClips& clips) {
-  std::string text;
-  for (std::size_t i = 0; i < clips.size(); ++i) {
-    if (i > 0 && clips[i] == clips[0]) continue;
-    text += (text.empty() ? "" : "; ") +
-            join("activation ", clips[i].activation, ", weight ", clips[i].weight);
-  }
+// "0.9", or one value an input where they differ: "0.9/1/0.8/1".
+std::string describe_values(const LayerClips& clips, double InputClips::*member) {
+  std::string text = join(clips.front().*member);
+  const bool same = std::ranges::all_of(
+      clips, [&](const InputClips& input) { return input.*member == clips.front().*member; });
+  for (std::size_t i = 1; i < clips.size() && !same; ++i)
+    text += join("/", clips[i].*member);
   return text;
+}
+
+std::string describe_setting(const LayerClips& clips) {
+  return "activation " + describe_values(clips, &InputClips::activation) + ", weight " +
+         describe_values(clips, &InputClips::weight);
 }
 
 class DecoderSearch {

@@ -8,6 +8,7 @@
 
 #include <fstream>
 
+#include "base/error.h"
 #include "base/json.h"
 #include "base/mapped_file.h"
 #include "base/parallel.h"
@@ -144,6 +145,31 @@ TEST_P(SearchTest, EveryStrategyAndMethodRuns) {
     for (const BlockReport& block : report.search->blocks)
       EXPECT_LE(block.error, block.greedy_error);
   }
+}
+
+// With a clip of its own for every input, the report says which has which.
+TEST_P(SearchTest, ChoicesNameEveryInput) {
+  Recipe recipe = make_recipe(GetParam(), PlanStrategy::kNone, 1);
+  recipe.search->method = SearchMethod::kDescent;
+  recipe.search->per_linear = true;
+  recipe.search->held_out = false;
+  const QuantizeReport report = run("out", recipe);
+  const Json linears = Json::load(path("out") / "qvlm.json").get("linears");
+  int differ = 0;
+  for (const BlockReport& block : report.search->blocks) {
+    std::string clips;
+    for (const char* linear :
+         {"self_attn.q_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.down_proj"}) {
+      const Json scheme = linears.get(join("decoder.layers.", block.first, ".", linear));
+      clips += join(clips.empty() ? "" : "/", scheme.get("weight").get_double("clip_ratio"));
+    }
+    const std::string choice = block.choices.at(0);
+    const std::string weight = choice.substr(choice.find("weight ") + 7);
+    const bool same = weight.find('/') == std::string::npos;
+    differ += same ? 0 : 1;
+    EXPECT_EQ(same ? join(weight, "/", weight, "/", weight, "/", weight) : weight, clips);
+  }
+  EXPECT_GT(differ, 0);
 }
 
 INSTANTIATE_TEST_SUITE_P(Activations,
