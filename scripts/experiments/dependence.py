@@ -154,7 +154,7 @@ def front(runs, models, settings, shares=(0.1, 0.25, 0.5, 0.75, 1.0)):
                 budget = least + share * (most - least)
                 cells.append(best_within(name, {"entropy": entropy, "error": proxy}, report, every, budget) / top
                              if top > 0 else np.nan)
-            rows.append([model, setting, name, *(f"{100 * cell:.0f} %" for cell in cells)])
+            rows.append([model, setting, name, *("-" if np.isnan(cell) else f"{100 * cell:.0f} %" for cell in cells)])
     return table(("model", "setting", "plan", *(f"share {share}" for share in shares)), rows)
 
 

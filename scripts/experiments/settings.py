@@ -27,10 +27,10 @@ SETTINGS |= {"w3a3-wide": (3, "token"), "w6a6-token": (6, "token"), "w8a8-token"
 
 # Tokens count by kind: each kind as a whole about as much as the others, as there are 64 of an image to some 12 of text
 # and 2 of the answer.
-SETTINGS |= {"w3a3-answers": (3, "token"), "w3a3-tensor-answers": (3, "tensor"), "w4a4-answers": (4, "token")}
+SETTINGS["w3a3-answers"] = (3, "token")
 BALANCED = {"image": 1, "text": 5, "answer": 30}
 # Each input of linears has a clip of its own.
-SETTINGS |= {"w3a3-inputs": (3, "token"), "w4a4-inputs": (4, "token"), "w3a3-tensor-inputs": (3, "tensor")}
+SETTINGS |= {"w3a3-inputs": (3, "token"), "w4a4-inputs": (4, "token"), "w3a3-inputs-answers": (3, "token")}
 
 # Strategy: (plan, share of budget), the plan as in a recipe.
 STRATEGIES = {
@@ -79,6 +79,6 @@ def recipe(setting, plan, samples=16, seed=0, tower=False, vision=None, **search
     }
     if setting.endswith("answers"):
         rules["search"]["token_weights"] = BALANCED
-    if setting.endswith("inputs"):
+    if "inputs" in setting:
         rules["search"] |= {"method": "descent", "per_linear": True}
     return rules if vision is None else {**rules, "vision_encoder": vision}
