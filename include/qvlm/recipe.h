@@ -108,9 +108,9 @@ struct VisionEncoderOptions {
   int epochs = 10;
   int batch = 8;
   double rate = 0.02;  // of Adam, on the logarithms of clip ratios and gains; falls to 0
-  // lambda 1; negative: the wrong sign, for studies. A sum of entropies is some hundred times an
-  // error: at 1 the errors would count for nothing (docs/experiments.md).
-  double entropy_weight = 0.05;
+  // lambda 1; negative: the wrong sign, for studies. Off, as it shortens blocks by little and costs
+  // error; entropies are some hundred times the errors, so 0.05 is much (docs/experiments.md, E6).
+  double entropy_weight = 0.0;
   double error_weight = 1.0;  // lambda 2
   double tower_weight = 1.0;
   double output_weight = 1.0;  // eta

@@ -191,7 +191,8 @@ Recipe with_tower(int bits) {
 // blocks and between them.
 TEST_F(VisionEncoderRunTest, GoesOnWhereItWasStopped) {
   Recipe recipe = with_tower(3);
-  recipe.vision_encoder = VisionEncoderOptions{.epochs = 3, .batch = 3, .norm_gains = true};
+  recipe.vision_encoder =
+      VisionEncoderOptions{.epochs = 3, .batch = 3, .entropy_weight = 0.05, .norm_gains = true};
   const QuantizeReport whole = run("whole", recipe);
   for (const int patience : {2, 3}) {
     int asked = 0, stops = 0;
@@ -215,7 +216,7 @@ TEST_F(VisionEncoderRunTest, GoesOnWhereItWasStopped) {
 
 TEST_F(VisionEncoderRunTest, ProgressEndsWhereItSaid) {
   Recipe recipe = with_tower(4);
-  recipe.vision_encoder = VisionEncoderOptions{.epochs = 2, .batch = 3};
+  recipe.vision_encoder = VisionEncoderOptions{.epochs = 2, .batch = 3, .entropy_weight = 0.05};
   std::vector<Progress> steps;
   quantize(path("model"), path("out"), recipe, {.data = path("data.jsonl")},
            [&](const Progress& progress) {

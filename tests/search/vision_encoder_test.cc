@@ -35,6 +35,7 @@ VisionEncoderOptions entropy_only(double weight) {
 // All terms, two steps an epoch.
 VisionEncoderOptions short_run() {
   VisionEncoderOptions options;
+  options.entropy_weight = 0.05;
   options.answer_weight = 0.1;
   options.epochs = 2;
   options.batch = 3;
