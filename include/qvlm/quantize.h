@@ -31,7 +31,8 @@ struct CalibrationReport {
   bool operator==(const CalibrationReport&) const = default;
 };
 
-// Relative errors of the states of each kind of token; 0 where there is no such token.
+// Relative errors of the states of each kind of token; 0 where there is no such token. `answer`: at
+// the positions whose logits predict a token of the answer.
 struct TokenErrors {
   double image = 0.0, text = 0.0, answer = 0.0;
 };

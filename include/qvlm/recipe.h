@@ -73,7 +73,8 @@ enum class ErrorMeasure {
   kSquared,   // |difference|^2 (Q-VLM, equation 3)
 };
 
-// How much a token counts in an error, by its kind. Of a LLaVA's prompt four fifths are image
+// How much a token counts in an error, by its kind; `answer` are the positions whose logits predict
+// a token of the answer. Of a LLaVA's prompt four fifths are image
 // tokens, so where all count 1 a search works for the image (docs/experiments.md).
 struct TokenWeights {
   double image = 1.0, text = 1.0, answer = 1.0;

@@ -30,7 +30,8 @@ SETTINGS |= {"w3a3-wide": (3, "token"), "w6a6-token": (6, "token"), "w8a8-token"
 SETTINGS["w3a3-answers"] = (3, "token")
 BALANCED = {"image": 1, "text": 5, "answer": 30}
 # Each input of linears has a clip of its own.
-SETTINGS |= {"w3a3-inputs": (3, "token"), "w4a4-inputs": (4, "token"), "w3a3-inputs-answers": (3, "token")}
+SETTINGS |= {"w3a3-inputs": (3, "token"), "w4a4-inputs": (4, "token"), "w3a3-inputs-answers": (3, "token"),
+             "w4a4-inputs-answers": (4, "token"), "w3a3-channel-answers": (3, "channel")}
 
 # Strategy: (plan, share of budget), the plan as in a recipe.
 STRATEGIES = {

@@ -202,6 +202,9 @@ def alternatives(runs, models, seeds=SEEDS):
     for one, other in ((("w3a3-answers", "greedy"), ("w3a3-token", "greedy")), (("w3a3-answers", "fixed 3"), ("w3a3-token", "fixed 3")),
                        (("w3a3-inputs", "greedy"), ("w3a3-token", "greedy")), (("w4a4-inputs", "greedy"), ("w4a4-token", "greedy")),
                        (("w3a3-inputs-answers", "greedy"), ("w3a3-token", "greedy")),
+                       (("w4a4-inputs-answers", "greedy"), ("w4a4-token", "greedy")),
+                       (("w3a3-channel-answers", "greedy"), ("w3a3-channel", "greedy")),
+                       (("w3a3-channel-answers", "greedy"), ("w3a3-channel", "nearest")),
                        (("w3a3-inputs", "random"), ("w3a3-inputs", "greedy")), (("w3a3-inputs", "entropy"), ("w3a3-inputs", "greedy")),
                        (("w3a3-inputs", "fixed 3"), ("w3a3-inputs", "greedy"))):
         rows += contrast(runs, models, one, other, seeds)

@@ -17,6 +17,14 @@ struct Mean {
   }
 };
 
+// What an error at this position touches: one that predicts a token of the answer counts as answer,
+// the last one of the question among them; one of the answer that predicts nothing as text.
+TokenKind judged_kind(const std::vector<TokenKind>& kinds, std::size_t position) {
+  const bool predicts = position + 1 < kinds.size() && kinds[position + 1] == TokenKind::kAnswer;
+  if (predicts) return TokenKind::kAnswer;
+  return kinds[position] == TokenKind::kAnswer ? TokenKind::kText : kinds[position];
+}
+
 }  // namespace
 
 TokenErrors measure_token_errors(const States& states,
@@ -32,7 +40,7 @@ TokenErrors measure_token_errors(const States& states,
   for (std::size_t i = 0; i < errors.size(); ++i) {
     const double* values = errors[i].const_data_ptr<double>();
     for (std::size_t t = kinds[i].size() > 1 ? 1 : 0; t < kinds[i].size(); ++t) {
-      Mean& mean = means.at(static_cast<std::size_t>(kinds[i][t]));
+      Mean& mean = means.at(static_cast<std::size_t>(judged_kind(kinds[i], t)));
       mean.sum += values[t];
       ++mean.count;
     }
@@ -58,8 +66,8 @@ std::vector<at::Tensor> make_token_weights(const std::vector<std::vector<TokenKi
   std::vector<at::Tensor> all;
   for (const std::vector<TokenKind>& sample : kinds) {
     std::vector<float> values;
-    for (const TokenKind kind : sample)
-      values.push_back(static_cast<float>(weight_of(kind)));
+    for (std::size_t t = 0; t < sample.size(); ++t)
+      values.push_back(static_cast<float>(weight_of(judged_kind(sample, t))));
     all.push_back(at::tensor(values));
   }
   return all;

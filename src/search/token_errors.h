@@ -1,5 +1,7 @@
 // How far rounded states are from the float model's, by kind of token: a mean over all tokens is
-// mostly one over image tokens, and can hide that answers have broken.
+// mostly one over image tokens, and can hide that answers have broken. What counts as answer are
+// the positions whose logits predict it: from the one before its first token to the one before its
+// last.
 #pragma once
 
 #include <qvlm/quantize.h>

@@ -39,11 +39,12 @@ TEST(StatesTest, ErrorsAreTheFormulas) {
   EXPECT_EQ(state_error(reference, reference, {ErrorMeasure::kRelative}), 0.0);
 }
 
-// Each kind has an error of its own; together, weighed by their tokens, they are the whole one.
+// Each kind has an error of its own; together, weighed by their tokens, they are the whole one. The
+// third position predicts the answer.
 TEST(StatesTest, ErrorsByKindOfToken) {
   at::manual_seed(4);
   using enum TokenKind;
-  const std::vector<std::vector<TokenKind>> kinds = {{kText, kImage, kImage, kAnswer},
+  const std::vector<std::vector<TokenKind>> kinds = {{kText, kImage, kText, kAnswer, kText},
                                                      {kText, kText, kImage}};
   States states, reference;
   for (const auto& sample : kinds) {
@@ -51,7 +52,8 @@ TEST(StatesTest, ErrorsByKindOfToken) {
     states.push_back(reference.back().clone());
     for (std::int64_t t = 0; t < std::ssize(sample); ++t) {
       const TokenKind kind = sample[static_cast<std::size_t>(t)];
-      states.back()[t] *= kind == kImage ? 1.1 : kind == kText ? 1.2 : 1.3;
+      const bool predicts = t == 2 && std::ssize(sample) == 5;
+      states.back()[t] *= predicts ? 1.3 : kind == kImage ? 1.1 : 1.2;
     }
   }
   const TokenErrors errors = measure_token_errors(states, reference, kinds);
@@ -59,11 +61,11 @@ TEST(StatesTest, ErrorsByKindOfToken) {
   EXPECT_NEAR(errors.text, 0.04, 1e-6);
   EXPECT_NEAR(errors.answer, 0.09, 1e-6);
   EXPECT_NEAR(state_error(states, reference, {ErrorMeasure::kRelative}),
-              (3 * errors.image + errors.text + errors.answer) / 5, 1e-7);
+              (2 * errors.image + 3 * errors.text + errors.answer) / 6, 1e-7);
   const TokenWeights weights{.image = 0.5, .text = 2.0, .answer = 30.0};
   EXPECT_NEAR(
       state_error(states, reference, {ErrorMeasure::kRelative, make_token_weights(kinds, weights)}),
-      (3 * 0.5 * errors.image + 2 * errors.text + 30 * errors.answer) / 33.5, 1e-6);
+      (2 * 0.5 * errors.image + 3 * 2 * errors.text + 30 * errors.answer) / 37, 1e-6);
   EXPECT_TRUE(make_token_weights(kinds, {}).empty());  // all alike: not one rounding more
   EXPECT_EQ(measure_token_errors({}, {}, {}).image, 0.0);
 }
