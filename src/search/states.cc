@@ -21,9 +21,7 @@ ErrorSum sample_error(const at::Tensor& state,
                       const at::Tensor& weights) {
   const bool relative = measure == ErrorMeasure::kRelative;
   const std::int64_t first = relative && state.size(0) > 1 ? 1 : 0;
-  const at::Tensor want = reference.slice(0, first);
-  at::Tensor errors = (state.slice(0, first) - want).square_().sum(-1);  // [tokens]
-  if (relative) errors.div_(want.square().sum(-1).clamp_min_(std::numeric_limits<float>::min()));
+  const at::Tensor errors = token_errors(state.slice(0, first), reference.slice(0, first), measure);
   if (!weights.defined())
     return {errors.sum(at::kDouble).item<double>(), static_cast<double>(errors.size(0))};
   const at::Tensor own = weights.slice(0, first);
@@ -41,6 +39,15 @@ States map_states(const States& in, const std::function<at::Tensor(const at::Ten
   States out(in.size());
   for_samples(in.size(), [&](std::size_t i) { out[i] = fn(in[i]); });
   return out;
+}
+
+at::Tensor token_errors(const at::Tensor& state,
+                        const at::Tensor& reference,
+                        ErrorMeasure measure) {
+  at::Tensor errors = (state - reference).square_().sum(-1);
+  if (measure == ErrorMeasure::kRelative)
+    errors.div_(reference.square().sum(-1).clamp_min_(std::numeric_limits<float>::min()));
+  return errors;
 }
 
 double state_error(const States& states, const States& reference, const ErrorTerms& terms) {

@@ -20,6 +20,10 @@ void for_samples(std::size_t count, const std::function<void(std::size_t)>& fn);
 // What a unit makes of every state.
 States map_states(const States& in, const std::function<at::Tensor(const at::Tensor&)>& fn);
 
+// |difference|^2 of every token, relative: by |reference|^2. [tokens] float32. REQUIRES: equal
+// shapes.
+at::Tensor token_errors(const at::Tensor& state, const at::Tensor& reference, ErrorMeasure measure);
+
 // What is added up to an error.
 struct ErrorTerms {
   ErrorMeasure measure = ErrorMeasure::kRelative;

@@ -32,9 +32,8 @@ TokenErrors measure_token_errors(const States& states,
                                  const std::vector<std::vector<TokenKind>>& kinds) {
   std::vector<at::Tensor> errors(states.size());  // [tokens] float64
   for_samples(states.size(), [&](std::size_t i) {
-    const at::Tensor norms =
-        reference[i].square().sum(-1).clamp_min_(std::numeric_limits<float>::min());
-    errors[i] = ((states[i] - reference[i]).square_().sum(-1) / norms).to(at::kDouble).contiguous();
+    errors[i] =
+        token_errors(states[i], reference[i], ErrorMeasure::kRelative).to(at::kDouble).contiguous();
   });
   std::array<Mean, 3> means;  // by TokenKind
   for (std::size_t i = 0; i < errors.size(); ++i) {

@@ -44,8 +44,8 @@ LearnedTower load_tower(const VisionEncoderStudy& study) {
   return tower;
 }
 
-std::int64_t count_batches(const Batch& samples, std::int64_t size) {
-  return (static_cast<std::int64_t>(samples.size()) + size - 1) / size;
+std::int64_t count_batches(std::size_t samples, std::int64_t size) {
+  return (static_cast<std::int64_t>(samples) + size - 1) / size;
 }
 
 class VisionEncoderRun {
@@ -87,7 +87,8 @@ VisionLoss VisionEncoderRun::for_batches(const Batch& order, const Use& use) {
 }
 
 VisionLoss VisionEncoderRun::learn(const Batch& order, std::size_t epoch) {
-  const std::int64_t total = study_.options.epochs * count_batches(order, study_.options.batch);
+  const std::int64_t total =
+      study_.options.epochs * count_batches(order.size(), study_.options.batch);
   return for_batches(order, [&](const VisionLoss& terms) {
     require(std::isfinite(terms.total), ErrorKind::kCorrupt,
             "vision encoder: the loss is not finite in epoch ", epoch + 1);
@@ -166,12 +167,10 @@ std::int64_t count_steps(const VisionEncoderStudy& study, const VisionEncoderSta
   const VisionEncoderOptions& options = study.options;
   const auto [learned, held_out] = part_samples(samples, options.held_out);
   const std::int64_t weights =
-      options.entropy_weight != 0.0
-          ? count_batches(part_samples(samples, false).learned, options.batch)
-          : 0;
+      options.entropy_weight != 0.0 ? count_batches(samples, options.batch) : 0;
   const auto done = static_cast<std::int64_t>(start.report.epochs.size());
-  return weights + (options.epochs - done) * count_batches(learned, options.batch) +
-         (done == 0 ? 2 : 1) * count_batches(held_out, options.batch);
+  return weights + (options.epochs - done) * count_batches(learned.size(), options.batch) +
+         (done == 0 ? 2 : 1) * count_batches(held_out.size(), options.batch);
 }
 
 VisionEncoderOutcome optimize_vision_encoder(const VisionEncoderStudy& study,
