@@ -103,8 +103,8 @@ def e8(runs, options):
     return forwards.report(runs, ["reference"])
 
 
-EXPERIMENTS = {"e1": e1, "e2": e2, "e3": e3, "e3-summary": e3_summary, "e4": e4, "e5": e5, "e6": e6, "e7": e7, "e8": e8, "e10": e10, "e11": e11,
-               "e12": e12, "alternatives": alternatives, "axes": find_axes, "held-out": held_out,
+EXPERIMENTS = {"e1": e1, "e2": e2, "e3": e3, "e3-summary": e3_summary, "e4": e4, "e5": e5, "e6": e6, "e7": e7, "e8": e8,
+               "e10": e10, "e11": e11, "e12": e12, "alternatives": alternatives, "axes": find_axes, "held-out": held_out,
                "samples": samples, "tau": tau}
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ MODELS = {
     "turned": "build/models/turned",
     "eight layers": "models/reference-llava-8",
 }
-AROUND_DECODER = [{"match": r"projector\..*|lm_head", "keep": "float"}]
 DECODER_ONLY = [{"match": r"vision_tower\..*|projector\..*|lm_head", "keep": "float"}]
 WEIGHTS = {
     3: {"bits": 3, "granularity": "group", "group_size": 64},
@@ -48,7 +47,7 @@ STRATEGIES = {
 def with_tower(bits):
     """The tower's activations are quantized per token whatever the decoder's are."""
     tower = {"weight": WEIGHTS[bits], "activation": {"bits": bits, "granularity": "token"}}
-    return [{"match": r"vision_tower\..*", **tower}, *AROUND_DECODER]
+    return [{"match": r"vision_tower\..*", **tower}, {"match": r"projector\..*|lm_head", "keep": "float"}]
 
 
 def candidates(setting):

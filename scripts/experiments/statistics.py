@@ -26,6 +26,11 @@ def divergence(reference, result):
     return (np.exp(p) * (p - q)).sum(axis=1)
 
 
+def divergences(reference, results):
+    """Those of every item by several reports: [items, reports]"""
+    return np.stack([divergence(reference, result) for result in results], axis=1)
+
+
 def margins(report):
     return np.array([np.nan if item["margin"] is None else item["margin"] for item in report["items"]])
 

@@ -5,7 +5,7 @@ import numpy as np
 from experiments import statistics
 from experiments.runs import ROOT, TEST
 from experiments.settings import STRATEGIES, candidates
-from experiments.tables import between, small, table
+from experiments.tables import between, changed, marked, small, table
 
 SEEDS = range(5)
 # By how much the costly ones are worth running: oracle on the first seed only.
@@ -94,7 +94,7 @@ class Judge:
         """Last error less greedy's, in percent of it, and on how many seeds it is below."""
         seeds = self.seeds_of(strategy)
         changes = [last_error(self.reports[strategy][seed]) / last_error(self.reports["greedy"][seed]) - 1 for seed in seeds]
-        return f"{100 * np.mean(changes):+.2f} % ({sum(change < 0 for change in changes)}/{len(seeds)})"
+        return changed(changes, 2)
 
     def change(self, strategy, against):
         """Mean difference of KL on the seeds of both, with its interval; marked where that excludes 0."""
@@ -102,9 +102,16 @@ class Judge:
         if not seeds:
             return "-"
         values = self.kl(strategy, seeds) - self.kl(against, seeds)
-        ends = statistics.bootstrap(values, self.groups)
-        text = f"{small(values.mean())} {between(ends)}"
-        return f"**{text}**" if ends[0] > 0 or ends[1] < 0 else text
+        return marked(values.mean(), statistics.bootstrap(values, self.groups))
+
+
+def judges(runs, found, models, settings, strategies=ORDER):
+    """(setting, model, its reports by strategy, their Judge) of what a sweep found, where greedy was."""
+    for setting in settings:
+        for model in models:
+            by_strategy = {name: found[model, setting, name] for name in strategies if (model, setting, name) in found}
+            if "greedy" in by_strategy:
+                yield setting, model, by_strategy, Judge(runs, model, by_strategy)
 
 
 HEAD = ("strategy", "seeds", "layer-forwards", "last block's error", "KL mean", "KL trimmed", "KL median",
@@ -143,22 +150,17 @@ def summary(runs, models, settings, seeds=SEEDS):
     """E3 in three tables: a row a model and setting."""
     found = sweep(runs, models, settings, seeds)
     errors, kls, differences = [], [], []
-    for setting in settings:
-        for model in models:
-            by_strategy = {name: found[model, setting, name] for name in ORDER if (model, setting, name) in found}
-            if "greedy" not in by_strategy:
-                continue
-            judge = Judge(runs, model, by_strategy)
-            def cell(name, form):
-                return form(name) if name in by_strategy and judge.seeds_of(name) else "-"
-            greedy = np.mean([last_error(one) for one in by_strategy["greedy"].values()])
-            errors.append([setting, model, len(judge.seeds), small(greedy), *(cell(name, judge.error_change) for name in COMPACT)])
-            def mean_kl(name):
-                return f"{small(judge.kl(name).mean())}, {100 * judge.items(name, statistics.correct).mean():.1f} %"
-            kls.append([setting, model, f"{100 * statistics.correct(judge.reference).mean():.1f} %",
-                        *(cell(name, mean_kl) for name in ("nearest", "one ratio", "greedy", "random", "entropy", "fixed 3"))])
-            differences.append([setting, model, *(judge.change(*pair) if set(pair) <= set(by_strategy) else "-" for pair in (
-                ("greedy", "nearest"), ("fixed 3", "greedy"), ("entropy", "greedy"), ("entropy", "random"), ("fixed 3", "one ratio")))])
+    for setting, model, by_strategy, judge in judges(runs, found, models, settings):
+        def cell(name, form):
+            return form(name) if name in by_strategy and judge.seeds_of(name) else "-"
+        greedy = np.mean([last_error(one) for one in by_strategy["greedy"].values()])
+        errors.append([setting, model, len(judge.seeds), small(greedy), *(cell(name, judge.error_change) for name in COMPACT)])
+        def mean_kl(name):
+            return f"{small(judge.kl(name).mean())}, {100 * judge.items(name, statistics.correct).mean():.1f} %"
+        kls.append([setting, model, f"{100 * statistics.correct(judge.reference).mean():.1f} %",
+                    *(cell(name, mean_kl) for name in ("nearest", "one ratio", "greedy", "random", "entropy", "fixed 3"))])
+        differences.append([setting, model, *(judge.change(*pair) if set(pair) <= set(by_strategy) else "-" for pair in (
+            ("greedy", "nearest"), ("fixed 3", "greedy"), ("entropy", "greedy"), ("entropy", "random"), ("fixed 3", "one ratio")))])
     return "\n".join((
         table(("setting", "model", "seeds", "greedy's last error", *COMPACT), errors),
         table(("setting", "model", "float", "nearest", "one ratio", "greedy", "random", "entropy", "fixed 3"), kls),
@@ -176,18 +178,16 @@ def contrast(runs, models, one, other, seeds=SEEDS):
             continue
         first, second = ([side[seed] for seed in common] for side in sides)
         reference = runs.reference(model)
-        kl, base = (np.stack([statistics.divergence(reference, run["evaluation"]) for run in side], axis=1) for side in (first, second))
+        kl, base = (statistics.divergences(reference, [run["evaluation"] for run in side]) for side in (first, second))
         right, right_base = (np.mean([statistics.correct(run["evaluation"]).mean() for run in side]) for side in (first, second))
         def changes(get):
-            values = [get(a) / get(b) - 1 for a, b in zip(first, second)]
-            return f"{100 * np.mean(values):+.1f} % ({sum(value < 0 for value in values)}/{len(values)})"
+            return changed([get(a) / get(b) - 1 for a, b in zip(first, second)], 1)
         def of_kind(kind):
             return lambda run: run["search"]["blocks"][-1]["token_errors"][kind]
         ends = statistics.bootstrap(kl - base, statistics.pictures(reference, ROOT, TEST))
-        text = f"{small((kl - base).mean())} {between(ends)}"
         rows.append([f"{one[0]}, {one[1]}", f"{other[0]}, {other[1]}", model, changes(lambda run: run["search"]["forwards"]).split(" (")[0],
                      changes(last_error) if one[0][-7:] != "answers" else "-", changes(of_kind("image")), changes(of_kind("answer")),
-                     f"{small(base.mean())} -> {small(kl.mean())}", f"**{text}**" if ends[0] > 0 or ends[1] < 0 else text,
+                     f"{small(base.mean())} -> {small(kl.mean())}", marked((kl - base).mean(), ends),
                      f"{100 * right_base:.1f} -> {100 * right:.1f} %"])
     return rows
 
@@ -226,8 +226,7 @@ def generalization(runs, models, settings, seeds=SEEDS, strategies=("greedy", "r
                 if not both:
                     continue
                 def cell(get):
-                    changes = [get(one) / get(greedy) - 1 for one, greedy in both]
-                    return f"{100 * np.mean(changes):+.2f} % ({sum(change < 0 for change in changes)}/{len(both)})"
+                    return changed([get(one) / get(greedy) - 1 for one, greedy in both], 2)
                 rejected = np.mean([not block["kept"] for seed in seeds for key, one in zip(keys, found)
                                     if one is not None and key == (name, seed) for block in one["search"]["blocks"]])
                 rows.append([setting, model, name, cell(lambda block: block["error"]), cell(lambda block: block["held_out_error"]),
@@ -240,16 +239,11 @@ def generalization(runs, models, settings, seeds=SEEDS, strategies=("greedy", "r
 def report(runs, models, settings, seeds=SEEDS, strategies=ORDER):
     found = sweep(runs, models, settings, seeds, strategies)
     text = ""
-    for setting in settings:
-        for model in models:
-            by_strategy = {name: found[model, setting, name] for name in strategies if (model, setting, name) in found}
-            if "greedy" not in by_strategy:
-                continue
-            judge = Judge(runs, model, by_strategy)
-            accuracy = 100 * statistics.correct(judge.reference).mean()
-            text += f"\n**{model}, {setting}** (seeds {judge.seeds}; float accuracy {accuracy:.1f} %)\n\n"
-            text += table(HEAD, [judge.row(name, "greedy") for name in by_strategy if judge.seeds_of(name)])
-            text += "\n" + recovered(by_strategy) + "\n"
-            text += "Differences of mean KL: " + "; ".join(
-                judge.difference(*pair) for pair in CONTRASTS if set(pair) <= set(by_strategy)) + ".\n"
+    for setting, model, by_strategy, judge in judges(runs, found, models, settings, strategies):
+        accuracy = 100 * statistics.correct(judge.reference).mean()
+        text += f"\n**{model}, {setting}** (seeds {judge.seeds}; float accuracy {accuracy:.1f} %)\n\n"
+        text += table(HEAD, [judge.row(name, "greedy") for name in by_strategy if judge.seeds_of(name)])
+        text += "\n" + recovered(by_strategy) + "\n"
+        text += "Differences of mean KL: " + "; ".join(
+            judge.difference(*pair) for pair in CONTRASTS if set(pair) <= set(by_strategy)) + ".\n"
     return text

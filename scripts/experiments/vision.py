@@ -36,12 +36,6 @@ def run_variant(runs, model, setting, variant, seed):
     return runs.search(model, setting, plan, samples=SAMPLES, seed=seed, tower=True, vision=forced(VARIANTS[variant]))
 
 
-def divergences(runs, model, reports):
-    """[items, seeds]"""
-    reference = runs.reference(model)
-    return np.stack([statistics.divergence(reference, report["evaluation"]) for report in reports], axis=1)
-
-
 def signs(runs, models, setting, seeds):
     """E6: what each term of the loss does to the decoder's entropies, to the cost that they plan, and to the answers."""
     rows = []
@@ -55,9 +49,9 @@ def signs(runs, models, setting, seeds):
             continue
         groups = statistics.pictures(runs.reference(model), ROOT, TEST)
         start = by_variant["tower as it is"]
-        base = divergences(runs, model, start)
+        base = statistics.divergences(runs.reference(model), [report["evaluation"] for report in start])
         for variant, reports in by_variant.items():
-            kl = divergences(runs, model, reports)
+            kl = statistics.divergences(runs.reference(model), [report["evaluation"] for report in reports])
             difference = kl - base
             entropy = [np.sum(report["search"]["entropy"]) - np.sum(other["search"]["entropy"])
                        for report, other in zip(reports, start)]
@@ -98,7 +92,7 @@ def ablation(runs, models, settings, seeds):
             base = None
             for name, _, _ in arms(setting):
                 reports = [report for key, report in zip(keys, found) if key[0] == name]
-                kl = divergences(runs, model, reports)
+                kl = statistics.divergences(reference, [report["evaluation"] for report in reports])
                 right = np.stack([statistics.correct(report["evaluation"]) for report in reports], axis=1)
                 base = kl if base is None else base
                 difference = kl - base
