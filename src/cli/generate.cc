@@ -26,6 +26,8 @@ const char* stop_reason_name(StopReason reason) {
       return "length";
     case StopReason::kCallback:
       return "callback";
+    case StopReason::kCancelled:
+      return "cancelled";
   }
   return "";
 }
@@ -53,6 +55,7 @@ Json to_json(const GenerateCommand& command, const Reply& reply, double load_sec
   for (const std::int32_t id : reply.ids)
     ids.append(id);
   seconds.set("load", load_seconds);
+  seconds.set("first_token", reply.first_token_seconds);
   seconds.set("prefill", reply.prefill_seconds);
   seconds.set("decode", reply.decode_seconds);
   json.set("model", command.model);

@@ -45,24 +45,43 @@ void store_int8(const at::Tensor& fresh, const at::Tensor& rows, const at::Tenso
 }  // namespace
 
 KvCache::KvCache(const TextConfig& config, std::int64_t capacity, KvFormat format)
-    : head_dim_(config.head_dim), capacity_(capacity), format_(format) {
-  require(capacity <= config.max_positions, ErrorKind::kInvalidArgument, "the sequence would take ",
-          capacity, " positions, the model has ", config.max_positions);
+    : kv_heads_(config.kv_heads),
+      head_dim_(config.head_dim),
+      max_positions_(config.max_positions),
+      format_(format) {
+  for (std::int64_t layer = 0; layer < config.layers; ++layer) {
+    keys_.push_back(make_rows(0));
+    values_.push_back(make_rows(0));
+  }
+  reserve(capacity);
+}
+
+KvCache::Rows KvCache::make_rows(std::int64_t capacity) const {
   constexpr std::int64_t kMultiple = kernels::kRowMultiple;
   const std::int64_t padded = (head_dim_ + kMultiple - 1) / kMultiple * kMultiple;
-  const auto make_rows = [&] {
-    const std::vector<std::int64_t> shape = {config.kv_heads, capacity, padded};
-    // Without padding memory is touched only once it is used.
-    Rows rows{padded == head_dim_ ? at::empty(shape, stored_type(format))
-                                  : at::zeros(shape, stored_type(format)),
-              {}};
-    if (format == KvFormat::kInt8) rows.scales = at::empty({config.kv_heads, capacity}, at::kFloat);
-    return rows;
-  };
-  for (std::int64_t layer = 0; layer < config.layers; ++layer) {
-    keys_.push_back(make_rows());
-    values_.push_back(make_rows());
+  const std::vector<std::int64_t> shape = {kv_heads_, capacity, padded};
+  // Without padding memory is touched only once it is used.
+  Rows rows{padded == head_dim_ ? at::empty(shape, stored_type(format_))
+                                : at::zeros(shape, stored_type(format_)),
+            {}};
+  if (format_ == KvFormat::kInt8) rows.scales = at::empty({kv_heads_, capacity}, at::kFloat);
+  return rows;
+}
+
+void KvCache::reserve(std::int64_t capacity) {
+  require(capacity <= max_positions_, ErrorKind::kInvalidArgument, "the sequence would take ",
+          capacity, " positions, the model has ", max_positions_);
+  if (capacity <= capacity_) return;
+  for (std::vector<Rows>* all : {&keys_, &values_}) {
+    for (Rows& layer : *all) {
+      Rows larger = make_rows(capacity);
+      larger.rows.slice(1, 0, length_).copy_(layer.rows.slice(1, 0, length_));
+      if (larger.scales.defined())
+        larger.scales.slice(1, 0, length_).copy_(layer.scales.slice(1, 0, length_));
+      layer = std::move(larger);
+    }
   }
+  capacity_ = capacity;
 }
 
 std::int64_t KvCache::bytes() const {

@@ -28,8 +28,12 @@ class KvCache {
   KvCache(const TextConfig& config, std::int64_t capacity, KvFormat format = KvFormat::kFloat32);
 
   std::int64_t length() const { return length_; }
+  std::int64_t capacity() const { return capacity_; }
   // Memory of all layers at full capacity.
   std::int64_t bytes() const;
+  // Makes room for so many positions, keeping what is stored; less than there is changes nothing.
+  // Throws kInvalidArgument when the model has fewer.
+  void reserve(std::int64_t capacity);
 
   // Stores key and value [kv_heads, tokens, head_dim] of a layer behind the finished positions;
   // returns those of all positions so far, length + tokens. Rounding is half to even; a row with a
@@ -47,10 +51,12 @@ class KvCache {
     at::Tensor rows, scales;
   };
 
+  Rows make_rows(std::int64_t capacity) const;
   void store(const Rows& to, const at::Tensor& fresh) const;
 
-  std::int64_t head_dim_;
-  std::int64_t capacity_;
+  std::int64_t kv_heads_, head_dim_;
+  std::int64_t max_positions_;
+  std::int64_t capacity_ = 0;
   KvFormat format_;
   std::int64_t length_ = 0;
   std::vector<Rows> keys_, values_;  // per layer

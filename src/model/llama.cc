@@ -1,5 +1,6 @@
 #include "model/llama.h"
 
+#include "base/cancellation.h"
 #include "model/attention.h"
 #include "model/functional.h"
 #include "tensor/shape.h"
@@ -107,11 +108,15 @@ at::Tensor Decoder::embed(const std::vector<std::int32_t>& ids) const {
   return embedding_.index_select(0, at::tensor(ids, at::kLong)).to(at::kFloat);
 }
 
-at::Tensor Decoder::forward(const at::Tensor& x, KvCache& cache, LogitsOf positions) const {
+at::Tensor Decoder::forward(const at::Tensor& x,
+                            KvCache& cache,
+                            LogitsOf positions,
+                            const std::stop_token& cancel) const {
   require_shape(x, "decoder input", {kAnySize, embedding_.size(1)});
   const RopeAngles angles = rope_.angles(cache.length(), x.size(0));
   at::Tensor hidden = x;
   for (std::size_t i = 0; i < layers_.size(); ++i) {
+    throw_if_cancelled(cancel);
     hidden = layers_[i].forward(hidden, angles, cache, static_cast<std::int64_t>(i));
   }
   cache.advance(x.size(0));

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <stop_token>
 #include <vector>
 
 #include "io/hf_config.h"
@@ -65,7 +66,11 @@ class Decoder {
 
   at::Tensor embed(const std::vector<std::int32_t>& ids) const;  // [tokens, hidden]
   // Runs the tokens behind those in the cache: [tokens, hidden] -> logits [1 or tokens, vocab].
-  at::Tensor forward(const at::Tensor& x, KvCache& cache, LogitsOf positions) const;
+  // Throws Cancelled between layers; the cache then has the length it had.
+  at::Tensor forward(const at::Tensor& x,
+                     KvCache& cache,
+                     LogitsOf positions,
+                     const std::stop_token& cancel = {}) const;
 
  private:
   at::Tensor embedding_;  // [vocab, hidden]

@@ -45,6 +45,8 @@ std::int64_t float_values(const ModelConfig& config) {
          text.hidden_size;  // the last norm
 }
 
+}  // namespace
+
 std::int64_t activation_bytes(const ModelConfig& config, std::int64_t prompt) {
   const VisionConfig& vision = config.vision;
   const TextConfig& text = config.text;
@@ -56,8 +58,6 @@ std::int64_t activation_bytes(const ModelConfig& config, std::int64_t prompt) {
   const std::int64_t head = prompt * 2 * text.hidden_size + text.vocab_size;  // of one position
   return kFloatBytes * std::max({image, layer, head});
 }
-
-}  // namespace
 
 std::int64_t linear_bytes(std::int64_t out,
                           std::int64_t in,
@@ -95,6 +95,15 @@ MemoryPlan plan_memory(const ModelConfig& whole,
   plan.kv_cache = KvCache(config.text, terms.capacity, terms.kv_cache).bytes();
   plan.activations = activation_bytes(config, terms.prompt);
   return plan;
+}
+
+MemoryPlan plan_memory(const Checkpoint& checkpoint, Execution execution, MemoryTerms terms) {
+  const auto quantization = QuantizationConfig::load(checkpoint);
+  std::map<std::string, LinearScheme> schemes;
+  if (quantization) schemes.insert(quantization->linears().begin(), quantization->linears().end());
+  const DType table = checkpoint.get_tensor("decoder.embed_tokens.weight").dtype;
+  terms.stored_bytes = dtype_size(table) == 2 ? 2 : 4;
+  return plan_memory(load_model_config(checkpoint), schemes, execution, terms);
 }
 
 }  // namespace qvlm

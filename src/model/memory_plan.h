@@ -6,6 +6,7 @@
 #include <map>
 #include <string>
 
+#include "io/checkpoint.h"
 #include "io/hf_config.h"
 #include "model/linear.h"
 
@@ -40,5 +41,10 @@ MemoryPlan plan_memory(const ModelConfig& config,
                        const std::map<std::string, LinearScheme>& schemes,
                        Execution execution,
                        const MemoryTerms& terms);
+// The same for a folder as it lies on disk, which says what terms.stored_bytes is.
+MemoryPlan plan_memory(const Checkpoint& checkpoint, Execution execution, MemoryTerms terms);
+
+// MemoryPlan::activations of a prompt of so many positions.
+std::int64_t activation_bytes(const ModelConfig& config, std::int64_t prompt);
 
 }  // namespace qvlm

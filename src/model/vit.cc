@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/cancellation.h"
 #include "model/attention.h"
 #include "model/functional.h"
 #include "tensor/shape.h"
@@ -102,10 +103,12 @@ VisionTower::VisionTower(const Weights& tower, const ModelConfig& config)
   }
 }
 
-at::Tensor VisionTower::forward(const at::Tensor& pixels) const {
+at::Tensor VisionTower::forward(const at::Tensor& pixels, const std::stop_token& cancel) const {
   std::vector<at::Tensor> states = {embedding_.forward(pixels)};
-  for (const VisionLayer& layer : layers_)
+  for (const VisionLayer& layer : layers_) {
+    throw_if_cancelled(cancel);
     states.push_back(layer.forward(states.back()));
+  }
   return select_features(states, config_);
 }
 

@@ -2,6 +2,7 @@
 // pre-norm layers.
 #pragma once
 
+#include <stop_token>
 #include <string>
 #include <utility>
 #include <vector>
@@ -56,8 +57,8 @@ at::Tensor select_features(const std::vector<at::Tensor>& states, const ModelCon
 class VisionTower {
  public:
   VisionTower(const Weights& tower, const ModelConfig& config);
-  // pixels: [3, image_size, image_size] -> selected features.
-  at::Tensor forward(const at::Tensor& pixels) const;
+  // pixels: [3, image_size, image_size] -> selected features. Throws Cancelled between layers.
+  at::Tensor forward(const at::Tensor& pixels, const std::stop_token& cancel = {}) const;
 
  private:
   ModelConfig config_;

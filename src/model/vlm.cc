@@ -26,8 +26,8 @@ Vlm Vlm::load(const Weights& root, const ModelConfig& config) {
   return model;
 }
 
-at::Tensor Vlm::encode_image(const at::Tensor& pixels) const {
-  return projector_.forward(tower_.forward(pixels));
+at::Tensor Vlm::encode_image(const at::Tensor& pixels, const std::stop_token& cancel) const {
+  return projector_.forward(tower_.forward(pixels, cancel));
 }
 
 at::Tensor Vlm::embed(const std::vector<std::int32_t>& ids,

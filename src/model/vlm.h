@@ -21,8 +21,9 @@ class Vlm {
 
   const ModelConfig& config() const { return config_; }
 
-  // pixels: [3, image_size, image_size] -> [image_tokens, hidden].
-  at::Tensor encode_image(const at::Tensor& pixels) const;
+  // pixels: [3, image_size, image_size] -> [image_tokens, hidden]. Throws Cancelled, see
+  // VisionTower.
+  at::Tensor encode_image(const at::Tensor& pixels, const std::stop_token& cancel = {}) const;
   // Embeddings [tokens, hidden] of ids; each run of image ids takes the rows of the next image.
   // Throws kInvalidArgument when the number of image positions and image rows differ.
   at::Tensor embed(const std::vector<std::int32_t>& ids,
@@ -30,9 +31,13 @@ class Vlm {
   // Embedding [1, hidden] of a generated token; an image id that the model generates is a token
   // like any other.
   at::Tensor embed_token(std::int32_t id) const { return decoder_.embed({id}); }
-  // Logits [1 or tokens, vocab] of the tokens behind those in the cache.
-  at::Tensor forward(const at::Tensor& embeddings, KvCache& cache, LogitsOf positions) const {
-    return decoder_.forward(embeddings, cache, positions);
+  // Logits [1 or tokens, vocab] of the tokens behind those in the cache. Throws Cancelled, see
+  // Decoder.
+  at::Tensor forward(const at::Tensor& embeddings,
+                     KvCache& cache,
+                     LogitsOf positions,
+                     const std::stop_token& cancel = {}) const {
+    return decoder_.forward(embeddings, cache, positions, cancel);
   }
 
  private:

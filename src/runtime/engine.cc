@@ -22,9 +22,9 @@ Engine Engine::load(const std::filesystem::path& folder,
   return engine;
 }
 
-at::Tensor Engine::encode_image(const Image& image) const {
+at::Tensor Engine::encode_image(const Image& image, const std::stop_token& cancel) const {
   const c10::InferenceMode inference;
-  return model_.encode_image(encoder_.pixels(image));
+  return model_.encode_image(encoder_.pixels(image), cancel);
 }
 
 bool Engine::is_end_token(std::int32_t id) const {
@@ -35,27 +35,37 @@ bool Engine::is_end_token(std::int32_t id) const {
 Sequence::Sequence(const Engine& engine, std::int64_t capacity, KvFormat format)
     : engine_(engine), cache_(engine.model().config().text, capacity, format) {}
 
+std::int64_t Sequence::shared_positions(const std::vector<std::int32_t>& ids,
+                                        const std::vector<at::Tensor>& images) const {
+  if (ids.empty()) return 0;
+  const auto limit = static_cast<std::ptrdiff_t>(std::min(ids.size() - 1, ids_.size()));
+  const auto end = std::mismatch(ids.begin(), ids.begin() + limit, ids_.begin()).first;
+  const std::int32_t image_id = engine_.model().config().image_token_id;
+  auto at = ids.begin();
+  for (std::size_t image = 0; image < images.size(); ++image) {
+    at = std::find(at, end, image_id);
+    const bool same = image < images_.size() && images[image].is_same(images_[image]);
+    if (at == end || !same) return at - ids.begin();
+    at += std::min<std::ptrdiff_t>(images[image].size(0), end - at);
+  }
+  return end - ids.begin();
+}
+
 at::Tensor Sequence::prefill(const std::vector<std::int32_t>& ids,
                              const std::vector<at::Tensor>& images,
-                             LogitsOf positions) {
+                             LogitsOf positions,
+                             const std::stop_token& cancel) {
   const c10::InferenceMode inference;
   require(!ids.empty(), ErrorKind::kInvalidArgument, "the prompt is empty");
-  const bool same_images =
-      images.size() == images_.size() &&
-      std::equal(images.begin(), images.end(), images_.begin(),
-                 [](const at::Tensor& a, const at::Tensor& b) { return a.is_same(b); });
-  std::int64_t kept = 0;
-  if (same_images) {
-    // The last position always runs: its logits are what the caller wants.
-    const auto limit = static_cast<std::ptrdiff_t>(std::min(ids.size() - 1, ids_.size()));
-    kept = std::mismatch(ids.begin(), ids.begin() + limit, ids_.begin()).first - ids.begin();
-  }
+  const std::int64_t kept = shared_positions(ids, images);
   const at::Tensor embeddings = engine_.model().embed(ids, images);
+  // Should forward throw, the shared positions are what has run.
   cache_.truncate(kept);
-  ids_.clear();  // should forward throw, nothing is kept next time
-  const at::Tensor logits = engine_.model().forward(embeddings.slice(0, kept), cache_, positions);
-  ids_ = ids;
+  ids_.assign(ids.begin(), ids.begin() + kept);
   images_ = images;
+  const at::Tensor logits =
+      engine_.model().forward(embeddings.slice(0, kept), cache_, positions, cancel);
+  ids_ = ids;
   return logits;
 }
 

@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -37,8 +38,8 @@ class Engine {
   std::vector<std::int32_t> encode_prompt(const std::vector<Turn>& turns) const {
     return encoder_.encode(turns);
   }
-  // Tower and projector: [image_tokens, hidden].
-  at::Tensor encode_image(const Image& image) const;
+  // Tower and projector: [image_tokens, hidden]. Throws Cancelled, see Vlm.
+  at::Tensor encode_image(const Image& image, const std::stop_token& cancel = {}) const;
   bool is_end_token(std::int32_t id) const;
 
  private:
@@ -57,13 +58,21 @@ class Sequence {
   // `capacity`: most positions the sequence may reach; kInvalidArgument if the model has fewer.
   Sequence(const Engine& engine, std::int64_t capacity, KvFormat format = KvFormat::kFloat32);
 
-  // Runs the prompt, whose image positions take `images` in order ([image_tokens, hidden] each).
-  // What it shares at the front with the previous prompt (same ids, same images) is kept, not run
-  // again. Returns the logits of the last position, [1, vocab], or of every newly run one, [tokens,
-  // vocab].
+  std::int64_t length() const { return cache_.length(); }
+  // Makes room for so many positions, see KvCache::reserve.
+  void reserve(std::int64_t capacity) { cache_.reserve(capacity); }
+  // Positions at the front of such a prompt that have run already: the same ids, and the same
+  // images by identity of the tensors. The last position always runs, for its logits.
+  std::int64_t shared_positions(const std::vector<std::int32_t>& ids,
+                                const std::vector<at::Tensor>& images) const;
+  // Runs the prompt, whose image positions take `images` in order ([image_tokens, hidden] each),
+  // from its first position that is not shared with what has run. Returns the logits of the last
+  // position, [1, vocab], or of every newly run one, [tokens, vocab]. Throws Cancelled, see
+  // Decoder; the shared positions stay.
   at::Tensor prefill(const std::vector<std::int32_t>& ids,
                      const std::vector<at::Tensor>& images,
-                     LogitsOf positions = LogitsOf::kLast);
+                     LogitsOf positions = LogitsOf::kLast,
+                     const std::stop_token& cancel = {});
   // Appends one token; returns its logits: [vocab].
   at::Tensor step(std::int32_t id);
 

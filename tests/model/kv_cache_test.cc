@@ -38,10 +38,11 @@ TEST(KvCache, GivesBackWhatItStoredInPieces) {
   at::manual_seed(1);
   for (const KvFormat format : kFormats) {
     for (const std::int64_t head_dim : {1, 16, 37, 64}) {
-      KvCache cache(make_config(head_dim), 10, format);
+      KvCache cache(make_config(head_dim), 4, format);
       const at::Tensor key = at::randn({3, 10, head_dim}), value = at::randn({3, 10, head_dim});
       cache.append(1, key.slice(1, 0, 4), value.slice(1, 0, 4));
       cache.advance(4);
+      cache.reserve(10);
       const CachedLayer all = cache.append(1, key.slice(1, 4), value.slice(1, 4));
       const at::Tensor keys = read(all.keys, all.key_scales);
       const at::Tensor values = read(all.values, all.value_scales);
