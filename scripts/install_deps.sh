@@ -10,8 +10,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 debian_packages=(
   ca-certificates ccache clang-format cmake g++ git libcli11-dev libgmock-dev libgtest-dev libjpeg62-turbo-dev
-  libpcre2-dev libpng-dev libspdlog-dev libssl-dev libutf8proc-dev libwebp-dev libyaml-cpp-dev lld ninja-build
-  nlohmann-json3-dev pkg-config python3 python3-venv)
+  libpcre2-dev libpng-dev libpugixml-dev libspdlog-dev libssl-dev libutf8proc-dev libwebp-dev libyaml-cpp-dev lld
+  ninja-build nlohmann-json3-dev pkg-config python3 python3-venv)
 python_packages=(easy-vqa numpy pillow)
 [[ -n "${QVLM_LIBTORCH:-}" ]] || python_packages+=(torch)
 python_set=base

@@ -30,12 +30,34 @@ struct ItemResult {
   // Logit of the right answer's first token minus that of the best other option; nothing when the
   // item has no other option with another first token.
   std::optional<double> margin;
+  std::int64_t tokens = 0;          // of the prediction, without the end token
+  std::vector<std::string> images;  // as the data set names them
+  // The options whose first tokens differ, and their logits at the first answer position.
+  std::vector<std::string> options;
+  std::vector<float> option_logits;
 };
 
 // A share with its 95 % Wilson score interval.
 struct Share {
   std::int64_t count = 0, total = 0;
   double value = 0.0, low = 0.0, high = 0.0;
+};
+
+// What was run and on what, so that a comparison months later knows. Hashes are of contents.
+struct ReportIdentity {
+  std::string model_sha256;  // of all files of the model folder
+  std::string data_sha256;   // of questions and images that were used
+  std::string tool;          // "qvlm 0.1.0"
+  std::string cpu;           // "AMD EPYC, avx512vnni": its name and the best level it has
+  std::string cpu_level;     // of the kernels that ran
+  int threads = 0;
+};
+
+// Speed as a multiple of the same model's float execution, which ran in turns with it in the same
+// process; above 1 is faster. One number a round.
+struct SpeedReport {
+  std::vector<double> prefill;  // one image and its question
+  std::vector<double> decode;   // the tokens behind them
 };
 
 struct Report {
@@ -48,7 +70,11 @@ struct Report {
   std::vector<ItemResult> items;  // in the data set's order
   // What multiplied: linears by what their product really did, {"integer": 84, "float": 49}.
   std::map<std::string, std::int64_t> products;
-  std::int64_t checkpoint_bytes = 0;
+  ReportIdentity identity;            // hashes are empty where EvaluateOptions does not ask
+  std::optional<SpeedReport> speed;   // where EvaluateOptions asks and there is the memory
+  std::int64_t checkpoint_bytes = 0;  // of the weight files
+  std::int64_t weight_bytes = 0;      // of the weights in memory, as computed
+  std::int64_t kv_bytes = 0;          // of one position in the KV cache
   double load_seconds = 0.0;
   double seconds = 0.0;                // running the items
   std::int64_t peak_memory_bytes = 0;  // of the process, highest resident set
@@ -72,6 +98,10 @@ struct EvaluateOptions {
   std::int64_t items = 0;              // the first so many; 0: all
   std::int64_t max_new_tokens = 8;
   std::filesystem::path logits_file;  // empty: logits are not kept
+  bool hashes = false;                // fill the hashes of Report::identity
+  // Fill Report::speed, behind the questions and once peak memory has been read. It loads the model
+  // a second time, in float; where memory is too small for that, it is left out with a warning.
+  bool speed = false;
   // A report that the result will be compared with: what compare() would refuse is refused before
   // the model is loaded, as is a logits file that would replace the reference's. Not owned.
   const Report* reference = nullptr;

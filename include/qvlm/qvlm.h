@@ -4,6 +4,7 @@
 #include <qvlm/analyze.h>
 #include <qvlm/error.h>
 #include <qvlm/evaluate.h>
+#include <qvlm/gate.h>
 #include <qvlm/image.h>
 #include <qvlm/kernels.h>
 #include <qvlm/plan.h>

@@ -66,11 +66,23 @@ struct EvaluateCommand {
   std::string packed_cache;  // empty: none
   std::string report;        // empty: none
   std::string reference;     // empty: none
+  bool speed = true;         // measured for the report
 };
 
 struct ReportCommand {
   std::vector<std::string> files;  // the first is the reference
   bool markdown = false;
+};
+
+struct GateCommand {
+  std::string report, reference, limits;
+  std::string junit, markdown;  // empty: none
+};
+
+// Thrown by `gate` behind its output: the result is beyond a limit. Not an Error: nothing went
+// wrong.
+struct GateFailed {
+  std::string summary;
 };
 
 struct VerifyCommand {
@@ -96,6 +108,7 @@ using Command = std::variant<InspectCommand,
                              GenerateCommand,
                              EvaluateCommand,
                              ReportCommand,
+                             GateCommand,
                              VerifyCommand,
                              BenchCommand>;
 
@@ -106,6 +119,7 @@ void run(const AnalyzeCommand& command, const CommonOptions& common);
 void run(const GenerateCommand& command, const CommonOptions& common);
 void run(const EvaluateCommand& command, const CommonOptions& common);
 void run(const ReportCommand& command, const CommonOptions& common);
+void run(const GateCommand& command, const CommonOptions& common);
 void run(const VerifyCommand& command, const CommonOptions& common);
 void run(const BenchCommand& command, const CommonOptions& common);
 

@@ -81,6 +81,8 @@ void run(const EvaluateCommand& command, const CommonOptions& common) {
   options.items = command.items;
   options.max_new_tokens = command.max_new_tokens;
   options.logits_file = logits.file();
+  options.hashes = !command.report.empty();
+  options.speed = command.speed && !command.report.empty();
   options.reference = reference ? &*reference : nullptr;
   ComparedReport compared;
   {

@@ -28,6 +28,7 @@ enum ExitCode {
   kUsage = 2,
   kBadFile = 3,
   kUnsupportedModel = 4,
+  kGate = 5,
   kResumable = 75,
   kSignal = 128
 };
@@ -83,6 +84,9 @@ int guarded_main(int argc, const char* const* argv) {
   } catch (const Error& error) {
     complain(error.what());
     return exit_code(error.kind());
+  } catch (const GateFailed& gate) {
+    std::fprintf(stderr, "qvlm: gate %s\n", gate.summary.c_str());
+    return kGate;
   } catch (const Interrupted& interrupted) {
     std::fputs("qvlm: interrupted, nothing half-written was left\n", stderr);
     return kSignal + interrupted.signal;

@@ -9,8 +9,8 @@ namespace qvlm::cli {
 namespace {
 
 constexpr const char* kExitCodes =
-    "exit codes: 0 done, 2 usage or recipe, 3 bad or missing file, 4 unsupported model or CPU, 75 "
-    "stopped and resumable, 1 anything else";
+    "exit codes: 0 done, 2 usage, recipe or limits, 3 bad or missing file, 4 unsupported model or "
+    "CPU, 5 gate failed, 75 stopped and resumable, 1 anything else";
 
 // A verb: its parser, and where its options end up until it is clear which verb was meant.
 template <typename T>
@@ -139,6 +139,7 @@ class Parser {
   void add_generate();
   void add_evaluate();
   void add_report();
+  void add_gate();
   void add_verify();
   void add_bench();
 
@@ -152,6 +153,7 @@ class Parser {
   GenerateCommand generate_;
   EvaluateCommand evaluate_;
   ReportCommand report_;
+  GateCommand gate_;
   VerifyCommand verify_;
   BenchCommand bench_;
   std::optional<Command> chosen_;
@@ -173,6 +175,7 @@ Parser::Parser() {
   add_generate();
   add_evaluate();
   add_report();
+  add_gate();
   add_verify();
   add_bench();
 }
@@ -308,6 +311,9 @@ void Parser::add_evaluate() {
   add_packed_cache(verb, evaluate_.packed_cache);
   add_file(verb, "--report", evaluate_.report,
            "write every answer (JSON) and, beside it as <name>.logits.safetensors, the logits");
+  verb->add_flag(
+      "!--no-speed", evaluate_.speed,
+      "do not measure the speed for the report, which loads the model once more in float");
   add_file(verb, "--reference", evaluate_.reference,
            "compare item by item with this earlier report");
 }
@@ -319,6 +325,24 @@ void Parser::add_report() {
                "qvlm report float.json w8a8.json w4a8.json");
   verb->add_option("REPORT", report_.files, "reports of the same items")->required()->type_name("");
   verb->add_flag("--markdown", report_.markdown, "print the table as Markdown");
+}
+
+void Parser::add_gate() {
+  CLI::App* verb = add_verb(
+      app_, chosen_, gate_, "gate",
+      "Compares a report of `qvlm evaluate` with a reference item by item; exits with 5 when it is "
+      "beyond a limit, with 2 when a limit asks for more than so few items can show.",
+      "qvlm gate w4a8.json --against reference.json --limits configs/gates/w4a8.yaml");
+  verb->add_option("REPORT", gate_.report, "report of the model to judge")
+      ->required()
+      ->check(not_empty())
+      ->type_name("");
+  add_file(verb, "--against", gate_.reference, "report of the same items to compare with")
+      ->required();
+  add_file(verb, "--limits", gate_.limits, "how far the two may be apart (YAML, docs/ci.md)")
+      ->required();
+  add_file(verb, "--junit", gate_.junit, "also write the verdict as JUnit XML");
+  add_file(verb, "--markdown", gate_.markdown, "also write it as Markdown");
 }
 
 void Parser::add_verify() {
@@ -387,10 +411,10 @@ std::optional<CommandLine> Parser::parse(int argc, const char* const* argv) {
     const std::string verb = verbs.empty() ? "" : " " + verbs.front()->get_name();
     fail(ErrorKind::kInvalidArgument, error.what(), "; see qvlm", verb, " --help");
   }
-  require(
-      chosen_.has_value(), ErrorKind::kInvalidArgument,
-      "expected inspect, plan, quantize, analyze, generate, evaluate, report, verify or bench; see "
-      "qvlm --help");
+  require(chosen_.has_value(), ErrorKind::kInvalidArgument,
+          "expected inspect, plan, quantize, analyze, generate, evaluate, report, gate, verify or "
+          "bench; "
+          "see qvlm --help");
   return CommandLine{common_, *chosen_};
 }
 

@@ -18,6 +18,13 @@ std::string aligned(const std::string& text, std::size_t width, Table::Align ali
   return align == Table::Align::kLeft ? text + blanks : blanks + text;
 }
 
+// A bar would end the cell.
+std::string escaped(std::string cell) {
+  for (std::size_t at = cell.find('|'); at != std::string::npos; at = cell.find('|', at + 2))
+    cell.insert(at, "\\");
+  return cell;
+}
+
 }  // namespace
 
 void Table::add_row(std::vector<std::string> cells) {
@@ -74,7 +81,7 @@ std::string Table::markdown() const {
     if (row.empty()) continue;
     text += "|";
     for (const std::string& cell : row)
-      text += " " + cell + " |";
+      text += " " + escaped(cell) + " |";
     text += "\n";
   }
   return text;

@@ -17,28 +17,26 @@ void check_rows(const LogitsFile& logits, const Report& report) {
           " rows, one an item, got ", logits.rows());
 }
 
-void compare_logits(const Report& result,
-                    const Report& reference,
-                    const std::vector<std::size_t>& partners,
-                    Comparison& comparison) {
-  if (result.logits_file.empty() || reference.logits_file.empty() || partners.empty()) return;
+}  // namespace
+
+std::optional<std::vector<double>> logit_divergences(const Report& result,
+                                                     const Report& reference,
+                                                     const std::vector<std::size_t>& partners) {
+  if (result.logits_file.empty() || reference.logits_file.empty() || partners.empty())
+    return std::nullopt;
   const LogitsFile logits(result.logits_file);
   const LogitsFile reference_logits(reference.logits_file);
   check_rows(logits, result);
   check_rows(reference_logits, reference);
-  if (logits.vocab() != reference_logits.vocab() || logits.vocab() == 0) return;
+  if (logits.vocab() != reference_logits.vocab() || logits.vocab() == 0) return std::nullopt;
   std::vector<double> divergences;
   for (std::size_t i = 0; i < partners.size(); ++i) {
     divergences.push_back(
         kl_divergence(reference_logits.row(static_cast<std::int64_t>(partners[i])),
                       logits.row(static_cast<std::int64_t>(i))));
   }
-  comparison.kl_mean = mean(divergences);
-  comparison.kl_median = median(divergences);
-  comparison.kl_trimmed_mean = upper_trimmed_mean(divergences, 0.01);
+  return divergences;
 }
-
-}  // namespace
 
 std::vector<std::size_t> pair_items(const Report& result, const Report& reference) {
   require(result.protocol == reference.protocol, ErrorKind::kInvalidArgument,
@@ -84,7 +82,11 @@ Comparison compare(const Report& result, const Report& reference) {
   comparison.agreement = make_share(same, static_cast<std::int64_t>(partners.size()));
   comparison.mcnemar_p = mcnemar_p(comparison.lost, comparison.won);
   if (!changes.empty()) comparison.margin_change = mean(changes);
-  compare_logits(result, reference, partners, comparison);
+  if (const auto divergences = logit_divergences(result, reference, partners)) {
+    comparison.kl_mean = mean(*divergences);
+    comparison.kl_median = median(*divergences);
+    comparison.kl_trimmed_mean = upper_trimmed_mean(*divergences, 0.01);
+  }
   return comparison;
 }
 

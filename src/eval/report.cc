@@ -1,12 +1,12 @@
 // Report: counting, and its JSON form.
 #include <map>
-#include <set>
 #include <string_view>
 
 #include "base/error.h"
 #include "base/json.h"
 #include "base/mapped_file.h"
 #include "eval/metrics.h"
+#include "eval/report_items.h"
 #include "eval/report_json.h"
 
 namespace qvlm {
@@ -14,29 +14,49 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::string_view kFormat = "qvlm-report-1";
+constexpr std::string_view kFormat = "qvlm-report-2";
 
-Json to_json(const ItemResult& item) {
+Json to_json(const ReportIdentity& identity) {
   Json json = Json::object();
-  json.set("id", item.id);
-  json.set("category", item.category);
-  json.set("answer", item.answer);
-  json.set("prediction", item.prediction);
-  json.set("correct", item.correct);
-  json.set("margin", item.margin ? Json(*item.margin) : Json());
+  json.set("model_sha256", identity.model_sha256);
+  json.set("data_sha256", identity.data_sha256);
+  json.set("tool", identity.tool);
+  json.set("cpu", identity.cpu);
+  json.set("cpu_level", identity.cpu_level);
+  json.set("threads", identity.threads);
   return json;
 }
 
-ItemResult read_item(const Json& json) {
-  ItemResult item;
-  item.id = json.get_string("id");
-  item.category = json.get_string("category", "");
-  item.answer = json.get_string("answer");
-  item.prediction = json.get_string("prediction");
-  item.correct = json.get_bool("correct");
-  const Json margin = json.find("margin");
-  if (!margin.is_null()) item.margin = margin.as_double();
-  return item;
+ReportIdentity read_identity(const Json& json) {
+  return {json.get_string("model_sha256"), json.get_string("data_sha256"),
+          json.get_string("tool"),         json.get_string("cpu"),
+          json.get_string("cpu_level"),    static_cast<int>(json.get_int("threads"))};
+}
+
+Json to_json(const std::vector<double>& values) {
+  Json json = Json::array();
+  for (const double value : values)
+    json.append(value);
+  return json;
+}
+
+Json to_json(const SpeedReport& speed) {
+  Json json = Json::object();
+  json.set("prefill", to_json(speed.prefill));
+  json.set("decode", to_json(speed.decode));
+  return json;
+}
+
+SpeedReport read_speed(const Json& json) {
+  const auto read = [&json](const char* key) {
+    std::vector<double> values;
+    const Json list = json.get(key);
+    for (std::size_t i = 0; i < list.size(); ++i)
+      values.push_back(list.at(i).as_double());
+    require(!values.empty(), ErrorKind::kCorrupt, list.where(), ": expected one number a round");
+    return values;
+  };
+  return {read("prefill"), read("decode")};
 }
 
 // `path` as seen from the report's folder, if it lies below it; else as an absolute path.
@@ -129,20 +149,17 @@ Report Report::load(const fs::path& file) {
   json.find("products").for_each([&report](const std::string& product, const Json& count) {
     report.products[product] = count.as_int();
   });
+  report.identity = read_identity(json.get("identity"));
+  if (const Json speed = json.find("speed"); !speed.is_null()) report.speed = read_speed(speed);
   report.checkpoint_bytes = json.get_int("checkpoint_bytes");
+  report.weight_bytes = json.get_int("weight_bytes");
+  report.kv_bytes = json.get_int("kv_bytes");
   report.load_seconds = json.get_double("load_seconds");
   report.seconds = json.get_double("seconds");
   report.peak_memory_bytes = json.get_int("peak_memory_bytes");
   const std::string logits = json.get_string("logits_file", "");
   if (!logits.empty()) report.logits_file = file.parent_path() / logits;
-  const Json items = json.get("items");
-  std::set<std::string> ids;
-  for (std::size_t i = 0; i < items.size(); ++i) {
-    report.items.push_back(read_item(items.at(i)));
-    const std::string& id = report.items.back().id;
-    require(ids.insert(id).second, ErrorKind::kCorrupt, items.at(i).where(), ": the id '", id,
-            "' was there before");
-  }
+  report.items = read_items(json);
   return report;
 }
 
@@ -161,16 +178,16 @@ void Report::save(const fs::path& file) const {
     categories.set(category, to_json(share));
   json.set("categories", categories);
   json.set("products", products_json(products));
+  json.set("identity", to_json(identity));
+  json.set("speed", speed ? to_json(*speed) : Json());
   json.set("checkpoint_bytes", checkpoint_bytes);
+  json.set("weight_bytes", weight_bytes);
+  json.set("kv_bytes", kv_bytes);
   json.set("load_seconds", load_seconds);
   json.set("seconds", seconds);
   json.set("peak_memory_bytes", peak_memory_bytes);
   json.set("logits_file", seen_from(logits_file, file.parent_path()).string());
-  Json rows = Json::array();
-  for (const ItemResult& item : items)
-    rows.append(to_json(item));
-  json.set("items", rows);
-  write_text_file(file, json.dump(1) + "\n");
+  write_text_file(file, with_items(json, items));
 }
 
 }  // namespace qvlm

@@ -4,7 +4,7 @@
 
 #include <qvlm/recipe.h>
 
-#include "pipeline/yaml_reader.h"
+#include "base/yaml_reader.h"
 
 namespace qvlm {
 

@@ -68,8 +68,8 @@ struct Conversation::State {
 void Conversation::State::make_room(std::int64_t needed) {
   if (needed <= capacity) return;
   // The old cache is there until it has been copied.
-  MemoryBudget::Reservation larger = session->budget->reserve(
-      kv_bytes * needed, join("a KV cache of ", needed, " positions"));
+  MemoryBudget::Reservation larger =
+      session->budget->reserve(kv_bytes * needed, join("a KV cache of ", needed, " positions"));
   sequence.reserve(needed);
   capacity = needed;
   kv_memory = std::move(larger);

@@ -1,4 +1,5 @@
-// Writes down a reply: token after token becomes ids, probabilities and text, and something ends it.
+// Writes down a reply: token after token becomes ids, probabilities and text, and something ends
+// it.
 #pragma once
 
 #include <qvlm/session.h>
@@ -12,8 +13,8 @@
 
 namespace qvlm {
 
-// Made when the question is asked: the time to the first token counts from there. All arguments must
-// live as long as the writer.
+// Made when the question is asked: the time to the first token counts from there. All arguments
+// must live as long as the writer.
 class ReplyWriter {
  public:
   ReplyWriter(const Tokenizer& tokenizer,

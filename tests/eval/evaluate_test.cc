@@ -97,6 +97,34 @@ TEST_F(EvaluateTest, MarginsAreBetweenFirstTokensOfOptions) {
   EXPECT_EQ(report.items[4].margin, margin(4, 'B', 'A'));  // the letters of its choices
 }
 
+TEST_F(EvaluateTest, TellsWhatAComparisonNeeds) {
+  EvaluateOptions options;
+  options.hashes = true;
+  options.speed = true;
+  const Report report = evaluate(model(), data(), options);
+  EXPECT_EQ(report.speed->prefill.size(), report.speed->decode.size());
+  for (const double ratio : report.speed->decode)
+    EXPECT_GT(ratio, 0.0);
+  EXPECT_GT(report.weight_bytes, 0);
+  EXPECT_GT(report.kv_bytes, 0);
+  const ItemResult& colour = report.items[0];
+  EXPECT_THAT(colour.options, ::testing::ElementsAre("blue", "red"));
+  EXPECT_EQ(static_cast<double>(colour.option_logits[1]) - colour.option_logits[0], colour.margin);
+  EXPECT_EQ(colour.images.size(), 1U);
+  EXPECT_EQ(report.identity.threads, thread_count());
+  const std::string model_before = report.identity.model_sha256;
+  const std::string data_before = report.identity.data_sha256;
+  EXPECT_EQ(model_before.size(), 64U);
+  write_file(model() / "generation_config.json", "{}");
+  options.speed = false;
+  const Report other_model = evaluate(model(), data(), options);
+  EXPECT_NE(other_model.identity.model_sha256, model_before);
+  EXPECT_EQ(other_model.identity.data_sha256, data_before);
+  options.items = 1;  // fewer images
+  EXPECT_NE(evaluate(model(), data(), options).identity.data_sha256, data_before);
+  EXPECT_TRUE(run().identity.model_sha256.empty());
+}
+
 TEST_F(EvaluateTest, FirstItemsAreTheSameItems) {
   const Report all = run("all.safetensors"), some = run("some.safetensors", 4);
   ASSERT_EQ(some.items.size(), 4U);

@@ -26,6 +26,16 @@ Report example() {
   report.items = {{"1", "colour", "red", "red", true, 2.5},
                   {"2", "colour", "blue", "red \"\xC3\xA9\"\n", false, -1.0},
                   {"3", "shape", "circle", "circle", true, std::nullopt}};
+  report.items[0].tokens = 2;
+  report.items[0].images = {"images/1.png", "images/2.png"};
+  report.items[0].options = {"blue", "red"};
+  report.items[0].option_logits = {0.1F, 2.6000001F};
+  report.items[2].options = {"circle"};
+  report.items[2].option_logits = {std::nanf("")};
+  report.identity = {"0a", "0b", "qvlm 0", "a CPU", "avx2", 3};
+  report.speed = SpeedReport{{1.5, 2.0}, {3.25}};
+  report.weight_bytes = 13;
+  report.kv_bytes = 14;
   report.checkpoint_bytes = 12345678901;
   report.load_seconds = 0.25;
   report.seconds = 1.5;
@@ -67,12 +77,25 @@ TEST(Report, RoundTrip) {
   EXPECT_EQ(after.seconds, before.seconds);
   EXPECT_EQ(after.peak_memory_bytes, before.peak_memory_bytes);
   EXPECT_TRUE(after.logits_file.empty());
+  EXPECT_EQ(after.weight_bytes, 13);
+  EXPECT_EQ(after.kv_bytes, 14);
+  EXPECT_EQ(after.identity.model_sha256, "0a");
+  EXPECT_EQ(after.identity.data_sha256, "0b");
+  EXPECT_EQ(after.identity.cpu, "a CPU");
+  EXPECT_EQ(after.identity.threads, 3);
+  EXPECT_EQ(after.speed->prefill, before.speed->prefill);
+  EXPECT_EQ(after.speed->decode, before.speed->decode);
+  EXPECT_EQ(after.items[0].option_logits, before.items[0].option_logits);  // the same bits
+  EXPECT_TRUE(std::isnan(after.items[2].option_logits[0]));
   ASSERT_EQ(after.items.size(), before.items.size());
   for (std::size_t i = 0; i < before.items.size(); ++i) {
     EXPECT_EQ(after.items[i].id, before.items[i].id);
     EXPECT_EQ(after.items[i].prediction, before.items[i].prediction);
     EXPECT_EQ(after.items[i].correct, before.items[i].correct);
     EXPECT_EQ(after.items[i].margin, before.items[i].margin);
+    EXPECT_EQ(after.items[i].tokens, before.items[i].tokens);
+    EXPECT_EQ(after.items[i].images, before.items[i].images);
+    EXPECT_EQ(after.items[i].options, before.items[i].options);
   }
 }
 
@@ -90,11 +113,11 @@ TEST(Report, CountsByCategory) {
 TEST(Report, RefusesDamage) {
   const TemporaryFolder folder;
   error_of(ErrorKind::kNotFound, [&] { Report::load(folder.path() / "none.json"); });
-  write_file(folder.path() / "half.json", R"({"format": "qvlm-report-1", "model": )");
+  write_file(folder.path() / "half.json", R"({"format": "qvlm-report-2", "model": )");
   error_of(ErrorKind::kCorrupt, [&] { Report::load(folder.path() / "half.json"); });
   write_file(folder.path() / "other.json", R"({"format": "something"})");
   EXPECT_THAT(error_of(ErrorKind::kCorrupt, [&] { Report::load(folder.path() / "other.json"); }),
-              HasSubstr("expected qvlm-report-1, got something"));
+              HasSubstr("expected qvlm-report-2, got something"));
   Report twice = example();
   twice.items[2].id = "1";
   twice.save(folder.path() / "twice.json");

@@ -76,7 +76,8 @@ TEST_F(ConversationTest, FurtherQuestionsRunTheirOwnWordsOnly) {
 TEST_F(ConversationTest, ALaterImageKeepsWhatWasBeforeIt) {
   Conversation conversation = session_->start();
   const Reply first = conversation.ask({"what?", {image("a.png")}}, tokens(4));
-  const Reply second = conversation.ask({"and these?", {image("b.png"), image("a.png")}}, tokens(4));
+  const Reply second =
+      conversation.ask({"and these?", {image("b.png"), image("a.png")}}, tokens(4));
   EXPECT_EQ(second.ids, run_afresh({{Role::kUser, "what?", 1},
                                     {Role::kAssistant, first.text, 0},
                                     {Role::kUser, "and these?", 2}},
@@ -111,13 +112,13 @@ TEST_F(ConversationTest, AnotherThreadCancels) {
   options.cancel = source.get_token();
   std::string shown;
   std::thread other;
-  const Reply reply = session_->generate({"what?", {image("a.png")}}, options,
-                                         [&](std::string_view piece) {
-                                           if (shown.empty()) other = std::thread([&] { source.request_stop(); });
-                                           shown += piece;
-                                           if (other.joinable()) other.join();
-                                           return true;
-                                         });
+  const Reply reply =
+      session_->generate({"what?", {image("a.png")}}, options, [&](std::string_view piece) {
+        if (shown.empty()) other = std::thread([&] { source.request_stop(); });
+        shown += piece;
+        if (other.joinable()) other.join();
+        return true;
+      });
   EXPECT_EQ(reply.stop_reason, StopReason::kCancelled);
   EXPECT_EQ(reply.text, shown);
   EXPECT_LT(reply.ids.size(), 200U);

@@ -1,5 +1,5 @@
 // YAML with every key checked: a misspelt one, one given twice or a value of the wrong type is an
-// error that names file, line and key. Recipes are read with it.
+// error that names file, line and key. Recipes and limits are read with it.
 #pragma once
 
 #include <yaml-cpp/yaml.h>

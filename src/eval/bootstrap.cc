@@ -1,0 +1,38 @@
+#include "eval/bootstrap.h"
+
+#include <algorithm>
+#include <cassert>
+
+#include "base/random.h"
+
+namespace qvlm {
+
+Interval bootstrap_mean(std::span<const double> values, std::span<const std::size_t> groups) {
+  assert(values.size() == groups.size() && !values.empty());
+  struct Group {
+    double sum = 0.0;
+    double count = 0.0;
+  };
+  std::vector<Group> sums(*std::ranges::max_element(groups) + 1);
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    sums[groups[i]].sum += values[i];
+    sums[groups[i]].count += 1.0;
+  }
+  Random random(0);
+  std::vector<double> means;
+  means.reserve(kBootstrapDraws);
+  for (int draw = 0; draw < kBootstrapDraws; ++draw) {
+    Group all;
+    for (std::size_t i = 0; i < sums.size(); ++i) {
+      const Group& group = sums[random.below(sums.size())];
+      all.sum += group.sum;
+      all.count += group.count;
+    }
+    means.push_back(all.sum / all.count);
+  }
+  std::ranges::sort(means);
+  constexpr std::size_t kTail = kBootstrapDraws / 40;  // 2.5 %
+  return {means[kTail], means[kBootstrapDraws - 1 - kTail]};
+}
+
+}  // namespace qvlm

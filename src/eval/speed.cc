@@ -1,0 +1,117 @@
+#include "eval/speed.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/parallel.h"
+#include "base/process_memory.h"
+#include "eval/protocol.h"
+#include "model/memory_plan.h"
+
+namespace qvlm {
+namespace {
+
+// Shorter runs are repeated this long, and the shortest counts: other work on the machine can only
+// lengthen one.
+constexpr double kLeastSeconds = 0.15;
+
+struct Seconds {
+  double prefill = 0.0, decode = 0.0;
+};
+
+// One item's prompt, which both executions run.
+class SpeedPrompt {
+ public:
+  SpeedPrompt(const Dataset& dataset, KvFormat format)
+      : text_(make_question(dataset, dataset.items.front())), format_(format) {
+    for (const auto& file : dataset.items.front().images)
+      images_.push_back(Image::load(file));
+  }
+
+  // Positions of the prompt, and of all that a run takes.
+  std::int64_t prompt(const Engine& engine) const { return std::ssize(encode(engine)); }
+  std::int64_t positions(const Engine& engine) const {
+    return std::min(prompt(engine) + kSpeedTokens, engine.model().config().text.max_positions);
+  }
+
+  Seconds run(const Engine& engine) const {
+    const auto start = std::chrono::steady_clock::now();
+    std::vector<at::Tensor> features;
+    for (const Image& image : images_)
+      features.push_back(engine.encode_image(image));
+    const std::vector<std::int32_t> ids = encode(engine);
+    Sequence sequence(engine, positions(engine), format_);
+    sequence.prefill(ids, features);
+    const auto middle = std::chrono::steady_clock::now();
+    // Which token it is makes no difference to the time.
+    for (std::int64_t i = std::ssize(ids); i < positions(engine); ++i)
+      sequence.step(ids.back());
+    const auto end = std::chrono::steady_clock::now();
+    return {std::chrono::duration<double>(middle - start).count(),
+            std::chrono::duration<double>(end - middle).count()};
+  }
+
+ private:
+  std::vector<std::int32_t> encode(const Engine& engine) const {
+    return engine.encode_prompt({Turn{Role::kUser, text_, static_cast<int>(images_.size())}});
+  }
+
+  std::string text_;
+  KvFormat format_;
+  std::vector<Image> images_;
+};
+
+void keep_shortest(const Seconds& one, Seconds& shortest) {
+  shortest.prefill = std::min(shortest.prefill, one.prefill);
+  shortest.decode = std::min(shortest.decode, one.decode);
+}
+
+// Whether the float execution fits beside what is loaded.
+bool fits(const Engine& engine, const std::filesystem::path& model, const SpeedPrompt& prompt) {
+  const MemoryTerms terms{
+      .prompt = prompt.prompt(engine), .capacity = prompt.positions(engine)};
+  const std::int64_t needed = plan_memory(Checkpoint::open(model), Execution::kFloat, terms).peak();
+  const std::int64_t available = available_memory_bytes();
+  if (available == 0 || needed <= available) return true;
+  log_warning(join("speed is not measured: the float execution to compare with would take ", needed,
+                   " bytes, ", available, " are free"));
+  return false;
+}
+
+SpeedReport run_in_turns(const SpeedPrompt& prompt, const Engine& engine, const Engine& baseline) {
+  prompt.run(engine);  // fills caches, as does the next
+  prompt.run(baseline);
+  const Seconds usual = prompt.run(baseline);
+  const double both = std::max(usual.prefill + usual.decode, 1e-6);
+  const int times = static_cast<int>(std::clamp(std::ceil(kLeastSeconds / both), 1.0, 1000.0));
+  SpeedReport report;
+  for (int round = 0; round < kSpeedRounds; ++round) {
+    Seconds float_seconds = prompt.run(baseline), seconds = prompt.run(engine);
+    for (int i = 1; i < times; ++i) {
+      keep_shortest(prompt.run(baseline), float_seconds);
+      keep_shortest(prompt.run(engine), seconds);
+    }
+    report.prefill.push_back(float_seconds.prefill / seconds.prefill);
+    report.decode.push_back(float_seconds.decode / seconds.decode);
+  }
+  return report;
+}
+
+}  // namespace
+
+std::optional<SpeedReport> measure_speed(const Engine& engine,
+                                         const std::filesystem::path& model,
+                                         const Dataset& dataset,
+                                         const EvaluateOptions& options) {
+  const SpeedPrompt prompt(dataset, options.kv_cache);
+  if (!fits(engine, model, prompt)) return std::nullopt;
+  const Engine baseline = Engine::load(model, Execution::kFloat);
+  SpeedReport report;
+  for_each_apart(1, [&](std::int64_t) { report = run_in_turns(prompt, engine, baseline); });
+  return report;
+}
+
+}  // namespace qvlm
