@@ -22,7 +22,7 @@ for recipe in configs/recipes/*.yaml; do
   for execution in simulated packed; do
     reference=()
     [[ "$execution" == simulated ]] || reference=(--reference "$out/$name-simulated.json")
-    "$qvlm" --quiet evaluate "$out/$name" --data "$data" --items "$items" --execution "$execution" \
+    "$qvlm" --quiet evaluate "$out/$name" --data "$data" --items "$items" --execution "$execution" --no-speed \
       --report "$out/$name-$execution.json" "${reference[@]}" >/dev/null
   done
   "$qvlm" report "$out/$name-simulated.json" "$out/$name-packed.json"

@@ -64,14 +64,14 @@ struct GateRow {
   std::optional<double> reference, result;
   // Loss of accuracy as a positive share, drop of a margin as positive logits, else the quantity
   // that is limited. `relative`: it is a multiple of the reference.
-  std::optional<double> change;         // nothing: one report lacks what would be compared
+  std::optional<double> change;  // nothing: one report lacks what would be compared
   bool relative = false;
-  std::optional<GateRange> interval;    // of the change, 95 %, paired bootstrap over images
-  std::optional<double> limit;          // of the change
-  std::optional<double> detectable;     // the smallest true change that is found 4 times of 5
-  std::int64_t items = 0;               // that were compared; 0: the row is about the whole run
-  std::int64_t lost = 0, won = 0;       // rows about accuracy
-  std::optional<double> mcnemar_p;      // the same
+  std::optional<GateRange> interval;  // of the change, 95 %, paired bootstrap over images
+  std::optional<double> limit;        // of the change
+  std::optional<double> detectable;   // the smallest true change that is found 4 times of 5
+  std::int64_t items = 0;             // that were compared; 0: the row is about the whole run
+  std::int64_t lost = 0, won = 0;     // rows about accuracy
+  std::optional<double> mcnemar_p;    // the same
   GateOutcome outcome = GateOutcome::kNoLimit;
   std::string why;  // when the outcome is not kPass, and when there is no change
 };
@@ -81,8 +81,8 @@ struct Verdict {
   // What is different about the two runs beside their numbers: another model, tool, CPU, threads.
   std::vector<std::string> notes;
 
-  bool passed() const;   // no row failed, and all limits could be tested
-  bool failed() const;   // a row failed
+  bool passed() const;  // no row failed, and all limits could be tested
+  bool failed() const;  // a row failed
 };
 
 // Compares. The same numbers give the same verdict. Throws what compare() does, and

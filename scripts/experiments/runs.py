@@ -129,8 +129,8 @@ class Runs:
                 prepare()
                 folder.mkdir(parents=True, exist_ok=True)
                 write(folder / "key.json", key)
-                self._call("evaluate", model, "--data", data, "--items", items, "--max-new-tokens", 1, "--report",
-                           folder / "r.json")
+                self._call("evaluate", model, "--data", data, "--items", items, "--max-new-tokens", 1, "--no-speed",
+                           "--report", folder / "r.json")
                 report = read(folder / "r.json")
         report["folder"] = str(folder)
         return report

@@ -16,7 +16,8 @@ struct GateTitle {
 };
 
 Table gate_table(const Verdict& verdict);
-// What failed or could not be tested and why, one a line, then what else is different; may be empty.
+// What failed or could not be tested and why, one a line, then what else is different; may be
+// empty.
 std::string gate_reasons(const Verdict& verdict);
 // "passed", "failed: accuracy loss, peak memory", "cannot be tested: ...".
 std::string gate_summary(const Verdict& verdict);

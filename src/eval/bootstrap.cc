@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <cmath>
 
 #include "base/random.h"
 
@@ -33,6 +34,20 @@ Interval bootstrap_mean(std::span<const double> values, std::span<const std::siz
   std::ranges::sort(means);
   constexpr std::size_t kTail = kBootstrapDraws / 40;  // 2.5 %
   return {means[kTail], means[kBootstrapDraws - 1 - kTail]};
+}
+
+Interval median_range(std::vector<double> values) {
+  std::ranges::sort(values);
+  const std::size_t n = values.size();
+  double tail = 0.0, term = std::pow(0.5, static_cast<double>(n));  // P(heads = k)
+  std::size_t k = 0;
+  while (k < n / 2 && tail + term <= 0.025) {
+    tail += term;
+    ++k;
+    term *= static_cast<double>(n - k + 1) / static_cast<double>(k);
+  }
+  const std::size_t skipped = k == 0 ? 0 : k - 1;
+  return {values[skipped], values[n - 1 - skipped]};
 }
 
 }  // namespace qvlm

@@ -82,8 +82,8 @@ void note_differences(const Report& result, const Report& reference, Verdict& ve
 }  // namespace
 
 bool Verdict::failed() const {
-  return std::ranges::any_of(
-      rows, [](const GateRow& row) { return row.outcome == GateOutcome::kFail; });
+  return std::ranges::any_of(rows,
+                             [](const GateRow& row) { return row.outcome == GateOutcome::kFail; });
 }
 
 bool Verdict::passed() const {

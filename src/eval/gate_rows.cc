@@ -75,22 +75,6 @@ double kl_of_options(const ItemPair& pair) {
   return kl_divergence(pair.before->option_logits, pair.after->option_logits);
 }
 
-// The 95 % range of a median, whatever the distribution: of n values that between the k-th from both
-// ends, where a fair coin thrown n times shows heads less than k times with at most 2.5 %.
-GateRange median_range(std::vector<double> values) {
-  std::ranges::sort(values);
-  const std::size_t n = values.size();
-  double tail = 0.0, term = std::pow(0.5, static_cast<double>(n));  // P(heads = k)
-  std::size_t k = 0;
-  while (k < n / 2 && tail + term <= 0.025) {
-    tail += term;
-    ++k;
-    term *= static_cast<double>(n - k + 1) / static_cast<double>(k);
-  }
-  const std::size_t skipped = k == 0 ? 0 : k - 1;
-  return {values[skipped], values[n - 1 - skipped]};
-}
-
 bool has_options(const ItemPair& pair) {
   return pair.after->options.size() > 1 && pair.after->options == pair.before->options;
 }
@@ -122,7 +106,8 @@ GateRow accuracy_row(std::string what,
   row.detectable = detectable_loss(row.items, win_rate, limit.value_or(0.0));
   if (!limit) return row;
   if (is_loss(row.lost, row.won, n * *limit)) {
-    judge(row, true, join("lost ", row.lost, " right answers and won ", row.won, " of ", row.items));
+    judge(row, true,
+          join("lost ", row.lost, " right answers and won ", row.won, " of ", row.items));
     return row;
   }
   const double smallest = detectable_loss(row.items, win_rate, 0.0);
@@ -138,8 +123,8 @@ GateRow changed_answers_row(const std::vector<ItemPair>& pairs, std::optional<do
   GateRow row{.what = "changed answers", .limit = limit, .items = std::ssize(pairs)};
   Sample changed;
   for (const ItemPair& pair : pairs) {
-    const bool same = normalize_answer(pair.before->prediction) ==
-                      normalize_answer(pair.after->prediction);
+    const bool same =
+        normalize_answer(pair.before->prediction) == normalize_answer(pair.after->prediction);
     changed.add(pair, same ? 0.0 : 1.0);
   }
   const Interval interval = bootstrap_mean(changed.values, changed.groups);
@@ -267,7 +252,7 @@ GateRow speed_row(std::string what,
   row.reference = median(reference);
   row.result = median(result);
   row.change = *row.result / *row.reference;
-  const GateRange before = median_range(reference), after = median_range(result);
+  const Interval before = median_range(reference), after = median_range(result);
   row.interval = GateRange{after.low / before.high, after.high / before.low};
   if (!limit) return row;
   if (!same_cpu && limits.other_cpu == OtherCpu::kSkip) {
@@ -279,13 +264,17 @@ GateRow speed_row(std::string what,
     return cannot_test(std::move(row),
                        "another CPU than the reference's; other_cpu: skip or judge allows it");
   }
+  if (row.interval->low >= *limit) {
+    judge(row, false, "");
+    return row;
+  }
   judge(row, *row.change < *limit && row.interval->high < 1.0,
         "slower, measured against float in the same run");
   // What is allowed must be more than what the clock is unsure of.
-  const double unsure = *row.change - row.interval->low;
-  if (row.outcome == GateOutcome::kPass && *limit < 1.0 && unsure > 1.0 - *limit) {
+  const double unsure = 1.0 - row.interval->low / *row.change;
+  if (row.outcome == GateOutcome::kPass && unsure > 1.0 - *limit) {
     return cannot_test(std::move(row),
-                       join("the rounds are ", points(unsure), " apart: a busy machine"));
+                       join("the rounds leave it open by ", points(unsure), ": a busy machine"));
   }
   return row;
 }

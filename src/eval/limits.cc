@@ -6,11 +6,8 @@
 namespace qvlm {
 namespace {
 
-std::optional<double> read(const YamlReader& reader,
-                           const YAML::Node& root,
-                           const char* key,
-                           double low,
-                           double high) {
+std::optional<double> read(
+    const YamlReader& reader, const YAML::Node& root, const char* key, double low, double high) {
   if (!root[key].IsDefined()) return std::nullopt;
   return reader.number<double>(root, key, low, low, high);
 }
@@ -18,9 +15,8 @@ std::optional<double> read(const YamlReader& reader,
 bool has_any(const Limits& limits) {
   return limits.exact_bytes || limits.max_accuracy_loss || limits.max_category_loss ||
          limits.max_changed_answers || limits.max_option_kl || limits.max_logit_kl ||
-         limits.max_margin_drop ||
-         limits.max_length_change || limits.max_bytes_ratio || limits.max_memory_ratio ||
-         limits.min_speed_ratio;
+         limits.max_margin_drop || limits.max_length_change || limits.max_bytes_ratio ||
+         limits.max_memory_ratio || limits.min_speed_ratio;
 }
 
 }  // namespace
@@ -28,10 +24,11 @@ bool has_any(const Limits& limits) {
 Limits Limits::load(const std::filesystem::path& file) {
   const YamlReader reader(file);
   const YAML::Node root = reader.parse();
-  reader.check_keys(root, "the limits",
-                    {"max_accuracy_loss", "max_category_loss", "max_changed_answers",
-                     "max_option_kl", "max_logit_kl", "max_margin_drop", "max_length_change", "exact_bytes",
-                     "max_bytes_ratio", "max_memory_ratio", "min_speed_ratio", "other_cpu"});
+  reader.check_keys(
+      root, "the limits",
+      {"max_accuracy_loss", "max_category_loss", "max_changed_answers", "max_option_kl",
+       "max_logit_kl", "max_margin_drop", "max_length_change", "exact_bytes", "max_bytes_ratio",
+       "max_memory_ratio", "min_speed_ratio", "other_cpu"});
   constexpr double kMost = 1e6;
   Limits limits;
   limits.max_accuracy_loss = read(reader, root, "max_accuracy_loss", 0.0, 1.0);

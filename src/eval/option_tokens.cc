@@ -26,8 +26,7 @@ class FirstTokens {
  private:
   std::optional<std::int32_t> find(const std::string& option) const {
     const std::vector<std::int32_t> ids = tokenizer_.encode(prompt_ + " " + option, true);
-    const auto departed =
-        std::mismatch(base_.begin(), base_.end(), ids.begin(), ids.end()).second;
+    const auto departed = std::mismatch(base_.begin(), base_.end(), ids.begin(), ids.end()).second;
     return departed == ids.end() ? std::nullopt : std::optional(*departed);
   }
 

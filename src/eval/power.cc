@@ -9,7 +9,7 @@
 namespace qvlm {
 namespace {
 
-constexpr double kOneSided = 1.959963984540054;  // normal quantile of 97.5 %
+constexpr double kOneSided = 1.959963984540054;        // normal quantile of 97.5 %
 constexpr double kPowerQuantile = 0.8416212335729143;  // of 80 %
 
 // The exact test, and beyond a few thousand flips the normal one with its continuity correction:

@@ -16,7 +16,8 @@ bool is_loss(std::int64_t lost, std::int64_t won, double allowed);
 // The smallest true loss of accuracy (share of items) that such a gate finds with kPower.
 //   win_rate: share of items that turn right by churn alone; as many turn wrong by it.
 //   limit: loss that is allowed, as a share.
-// Lost and won items are counted as Poisson variables. 1 when no loss can be found: 5 items or less.
+// Lost and won items are counted as Poisson variables. 1 when no loss can be found: 5 items or
+// less.
 double detectable_loss(std::int64_t items, double win_rate, double limit);
 
 // The same for a mean with this half-width of its 95 % interval: what must be added to 0, or to a

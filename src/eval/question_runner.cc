@@ -46,8 +46,7 @@ QuestionRunner::QuestionRunner(const Engine& engine,
       logits_(logits),
       item_options_(find_option_tokens(dataset, engine.tokenizer())) {}
 
-std::vector<ItemResult> QuestionRunner::run(std::size_t count,
-                                            const ProgressCallback& progress) {
+std::vector<ItemResult> QuestionRunner::run(std::size_t count, const ProgressCallback& progress) {
   results_.resize(count);
   done_ = 0;
   const auto groups = group_by_images(dataset_.items, results_.size());

@@ -1,7 +1,7 @@
 // Asking a model the questions of a data set. The questions of one image are one piece of work. It
 // runs on one thread with a Sequence of its own, so that its numbers depend neither on the other
-// pieces nor on how many threads there are; the image is encoded once, and the prompts' common front
-// (the image positions) is run once.
+// pieces nor on how many threads there are; the image is encoded once, and the prompts' common
+// front (the image positions) is run once.
 #pragma once
 
 #include <qvlm/evaluate.h>

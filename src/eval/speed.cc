@@ -3,11 +3,14 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <limits>
 
 #include "base/error.h"
 #include "base/log.h"
 #include "base/parallel.h"
 #include "base/process_memory.h"
+#include "eval/bootstrap.h"
+#include "eval/metrics.h"
 #include "eval/protocol.h"
 #include "model/memory_plan.h"
 
@@ -18,8 +21,15 @@ namespace {
 // lengthen one.
 constexpr double kLeastSeconds = 0.15;
 
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
 struct Seconds {
-  double prefill = 0.0, decode = 0.0;
+  double prefill = 0.0;
+  double decode = 0.0;  // the shortest step
 };
 
 // One item's prompt, which both executions run.
@@ -38,20 +48,20 @@ class SpeedPrompt {
   }
 
   Seconds run(const Engine& engine) const {
-    const auto start = std::chrono::steady_clock::now();
+    const auto start = Clock::now();
     std::vector<at::Tensor> features;
     for (const Image& image : images_)
       features.push_back(engine.encode_image(image));
     const std::vector<std::int32_t> ids = encode(engine);
     Sequence sequence(engine, positions(engine), format_);
     sequence.prefill(ids, features);
-    const auto middle = std::chrono::steady_clock::now();
-    // Which token it is makes no difference to the time.
-    for (std::int64_t i = std::ssize(ids); i < positions(engine); ++i)
-      sequence.step(ids.back());
-    const auto end = std::chrono::steady_clock::now();
-    return {std::chrono::duration<double>(middle - start).count(),
-            std::chrono::duration<double>(end - middle).count()};
+    Seconds seconds{seconds_since(start), std::numeric_limits<double>::infinity()};
+    for (std::int64_t i = std::ssize(ids); i < positions(engine); ++i) {
+      const auto before = Clock::now();
+      sequence.step(ids.back());  // which token it is makes no difference to the time
+      seconds.decode = std::min(seconds.decode, seconds_since(before));
+    }
+    return seconds;
   }
 
  private:
@@ -71,8 +81,7 @@ void keep_shortest(const Seconds& one, Seconds& shortest) {
 
 // Whether the float execution fits beside what is loaded.
 bool fits(const Engine& engine, const std::filesystem::path& model, const SpeedPrompt& prompt) {
-  const MemoryTerms terms{
-      .prompt = prompt.prompt(engine), .capacity = prompt.positions(engine)};
+  const MemoryTerms terms{.prompt = prompt.prompt(engine), .capacity = prompt.positions(engine)};
   const std::int64_t needed = plan_memory(Checkpoint::open(model), Execution::kFloat, terms).peak();
   const std::int64_t available = available_memory_bytes();
   if (available == 0 || needed <= available) return true;
@@ -81,22 +90,37 @@ bool fits(const Engine& engine, const std::filesystem::path& model, const SpeedP
   return false;
 }
 
+// One round: the shortest of so many runs of both, in turns.
+void run_round(const SpeedPrompt& prompt,
+               const Engine& engine,
+               const Engine& baseline,
+               int times,
+               SpeedReport& report) {
+  Seconds float_seconds = prompt.run(baseline), seconds = prompt.run(engine);
+  for (int i = 1; i < times; ++i) {
+    keep_shortest(prompt.run(baseline), float_seconds);
+    keep_shortest(prompt.run(engine), seconds);
+  }
+  report.prefill.push_back(float_seconds.prefill / seconds.prefill);
+  report.decode.push_back(float_seconds.decode / seconds.decode);
+}
+
+bool is_settled(const std::vector<double>& ratios) {
+  return median_range(ratios).half_width() < 0.05 * median(ratios);
+}
+
 SpeedReport run_in_turns(const SpeedPrompt& prompt, const Engine& engine, const Engine& baseline) {
   prompt.run(engine);  // fills caches, as does the next
   prompt.run(baseline);
-  const Seconds usual = prompt.run(baseline);
-  const double both = std::max(usual.prefill + usual.decode, 1e-6);
-  const int times = static_cast<int>(std::clamp(std::ceil(kLeastSeconds / both), 1.0, 1000.0));
+  const auto start = Clock::now();
+  prompt.run(baseline);
+  const double usual = std::max(seconds_since(start), 1e-6);
+  const int times = static_cast<int>(std::clamp(std::ceil(kLeastSeconds / usual), 1.0, 1000.0));
   SpeedReport report;
-  for (int round = 0; round < kSpeedRounds; ++round) {
-    Seconds float_seconds = prompt.run(baseline), seconds = prompt.run(engine);
-    for (int i = 1; i < times; ++i) {
-      keep_shortest(prompt.run(baseline), float_seconds);
-      keep_shortest(prompt.run(engine), seconds);
-    }
-    report.prefill.push_back(float_seconds.prefill / seconds.prefill);
-    report.decode.push_back(float_seconds.decode / seconds.decode);
-  }
+  while (std::ssize(report.prefill) < kLeastSpeedRounds ||
+         (seconds_since(start) < kMostSpeedSeconds &&
+          !(is_settled(report.prefill) && is_settled(report.decode))))
+    run_round(prompt, engine, baseline, times, report);
   return report;
 }
 

@@ -1,6 +1,6 @@
 // Speed as a multiple of float: the model and its float execution run the same prompt in turns, so
-// that a busy machine slows both, and the ratio says something on another day. On one thread: several
-// wait for each other, and on a busy machine mostly for that.
+// that a busy machine slows both, and the ratio says something on another day. On one thread:
+// several wait for each other, and on a busy machine mostly for that.
 #pragma once
 
 #include <qvlm/evaluate.h>
@@ -14,14 +14,16 @@
 namespace qvlm {
 
 // Runs the first item of the data set. Loads `model` once more, in float; nothing, and a warning in
-// the log, where the memory for that is not there. A few seconds for small models; for large ones
-// kSpeedRounds times a prompt and kSpeedTokens tokens of both.
+// the log, where the memory for that is not there. Rounds go on, for at most kMostSpeedSeconds
+// beyond the first kLeastSpeedRounds, until the medians are known to a twentieth. A round of a
+// large model is a prompt and kSpeedTokens tokens of both.
 std::optional<SpeedReport> measure_speed(const Engine& engine,
                                          const std::filesystem::path& model,
                                          const Dataset& dataset,
                                          const EvaluateOptions& options);
 
-inline constexpr int kSpeedRounds = 9;
+inline constexpr int kLeastSpeedRounds = 9;
+inline constexpr double kMostSpeedSeconds = 15.0;
 inline constexpr int kSpeedTokens = 16;
 
 }  // namespace qvlm

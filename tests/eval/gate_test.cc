@@ -54,7 +54,8 @@ TEST(Bootstrap, QuestionsOfAnImageAreDrawnTogether) {
 
 TEST(Power, DetectableLossIsFoundFourTimesOfFive) {
   // Against simulation: the share of samples at that loss in which the rule finds it.
-  for (const auto& [items, win_rate, limit] : {std::tuple{2000, 0.0, 0.005}, std::tuple{500, 0.01, 0.0}}) {
+  for (const auto& [items, win_rate, limit] :
+       {std::tuple{2000, 0.0, 0.005}, std::tuple{500, 0.01, 0.0}}) {
     const double loss = detectable_loss(items, win_rate, limit);
     Random random(3);
     int found = 0;
@@ -189,8 +190,10 @@ TEST_F(GateTest, ChurnIsNoLoss) {
   Limits limits;
   limits.max_accuracy_loss = 0.0199;
   EXPECT_TRUE(gate(result, reference, limits).passed());
-  limits.max_accuracy_loss = 0.001;  // four items are not more than chance among 28, and too few to tell
-  EXPECT_EQ(row(gate(result, reference, limits), "accuracy loss").outcome, GateOutcome::kCannotTest);
+  limits.max_accuracy_loss =
+      0.001;  // four items are not more than chance among 28, and too few to tell
+  EXPECT_EQ(row(gate(result, reference, limits), "accuracy loss").outcome,
+            GateOutcome::kCannotTest);
 }
 
 TEST_F(GateTest, LimitsBelowWhatItemsShowAreRefused) {
@@ -241,8 +244,9 @@ TEST_F(GateTest, BytesMemoryAndSpeedAreJudged) {
                            ratio *= 0.9;
                        }),
             GateOutcome::kPass);
-  EXPECT_EQ(outcome_of("decode speed", [](Report& r) { r.speed->decode = {0.5, 3, 3, 1, 5, 6, 2}; }),
-            GateOutcome::kCannotTest);
+  EXPECT_EQ(
+      outcome_of("decode speed", [](Report& r) { r.speed->decode = {0.5, 3, 3, 1, 5, 6, 2}; }),
+      GateOutcome::kCannotTest);
   EXPECT_EQ(outcome_of("decode speed", [](Report& r) { r.identity.cpu = "other"; }),
             GateOutcome::kCannotTest);
   EXPECT_EQ(outcome_of("decode speed", [](Report& r) { r.speed.reset(); }),
