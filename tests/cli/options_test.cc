@@ -89,8 +89,8 @@ TEST(Options, SamplingIsChecked) {
 }
 
 TEST(Options, EveryVerbExplainsItself) {
-  for (const char* verb : {"inspect", "plan", "quantize", "analyze", "generate", "evaluate",
-                           "report", "verify", "bench"}) {
+  for (const char* verb : {"inspect", "plan", "quantize", "analyze", "generate", "evaluate", "gate",
+                           "report", "gate", "verify", "bench"}) {
     ::testing::internal::CaptureStdout();
     EXPECT_FALSE(parse({verb, "--help"}));
     const std::string help = ::testing::internal::GetCapturedStdout();
