@@ -62,7 +62,7 @@ struct AnalyzeOptions {
   bool joint_gains = false;  // measure them, and plan by them too; takes most of the time
   // A safetensors file for the statistics of what every linear of the float decoder is given: low,
   // high and squares of each channel, and a histogram of magnitudes. Empty: none.
-  std::filesystem::path statistics;
+  std::filesystem::path statistics = {};
 };
 
 // Runs the calibration samples of `data` through the model and measures. The recipe gives schemes,

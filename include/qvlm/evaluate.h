@@ -94,11 +94,11 @@ struct Report {
 struct EvaluateOptions {
   Execution execution = Execution::kPacked;
   KvFormat kv_cache = KvFormat::kFloat32;
-  std::filesystem::path packed_cache;  // see SessionOptions
-  std::int64_t items = 0;              // the first so many; 0: all
+  std::filesystem::path packed_cache = {};  // see SessionOptions
+  std::int64_t items = 0;                   // the first so many; 0: all
   std::int64_t max_new_tokens = 8;
-  std::filesystem::path logits_file;  // empty: logits are not kept
-  bool hashes = false;                // fill the hashes of Report::identity
+  std::filesystem::path logits_file = {};  // empty: logits are not kept
+  bool hashes = false;                     // fill the hashes of Report::identity
   // Fill Report::speed, behind the questions and once peak memory has been read. It loads the model
   // a second time, in float; where memory is too small for that, it is left out with a warning.
   bool speed = false;

@@ -47,9 +47,9 @@ struct PlainWeights {
   std::int64_t out = 0, in = 0;
   int bits = 8;
   std::int64_t group_size = 0;
-  std::span<const std::int8_t> codes;        // [out, in], in [-2^(bits-1), 2^(bits-1) - 1]
-  std::span<const float> scales;             // [out, groups]
-  std::span<const std::int8_t> zero_points;  // [out, groups], in the range of codes; or empty
+  std::span<const std::int8_t> codes = {};        // [out, in], in [-2^(bits-1), 2^(bits-1) - 1]
+  std::span<const float> scales = {};             // [out, groups]
+  std::span<const std::int8_t> zero_points = {};  // [out, groups], in the range of codes; or empty
 };
 
 // Codes of 2 and 3 bits are packed as 4, those of 5 to 7 bits as 8. group_size: 0 or a multiple of

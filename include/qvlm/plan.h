@@ -74,9 +74,9 @@ struct QuantizePlan {
 };
 
 struct QuantizePlanOptions {
-  std::filesystem::path data;  // as QuantizeOptions::data; empty: token counts are guessed
-  std::filesystem::path out;   // where the result would go; empty: not checked
-  bool overwrite = false;      // as QuantizeOptions::overwrite
+  std::filesystem::path data = {};  // as QuantizeOptions::data; empty: token counts are guessed
+  std::filesystem::path out = {};   // where the result would go; empty: not checked
+  bool overwrite = false;           // as QuantizeOptions::overwrite
 };
 
 // Throws as quantize() does, but for missing data and for what is not finite; kIo also where `out`

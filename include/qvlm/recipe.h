@@ -29,8 +29,8 @@ namespace qvlm {
 
 // What happens to the linears whose whole name matches `pattern`.
 struct Override {
-  std::string pattern;                 // ECMAScript regular expression
-  std::optional<LinearScheme> scheme;  // nothing: keep the linear in float
+  std::string pattern;                      // ECMAScript regular expression
+  std::optional<LinearScheme> scheme = {};  // nothing: keep the linear in float
 };
 
 // What the search looks at: `samples` of the data given to quantize(), drawn by `seed`.
@@ -55,8 +55,8 @@ struct PlanOptions {
   int max_depth = 3;
   // How much a block may cost, one of: a threshold on the dependency (equation 7), a budget in
   // layer-forwards, or a share of the extra cost that blocks of max_depth everywhere would have.
-  std::optional<double> h0;
-  std::optional<double> budget;
+  std::optional<double> h0 = {};
+  std::optional<double> budget = {};
   double budget_share = 0.5;  // in [0, 1]; used when the other two are not given
   double tau = 0.25;          // softness of the codes that entropies are counted with
   std::uint64_t seed = 0;     // of kRandom
@@ -85,7 +85,7 @@ struct SearchOptions {
   SearchMethod method = SearchMethod::kExhaustive;
   int beam_width = 5;
   ErrorMeasure error = ErrorMeasure::kRelative;
-  TokenWeights token_weights;  // in that error; each at least 0, not all 0
+  TokenWeights token_weights = {};  // in that error; each at least 0, not all 0
   // Candidates. Of activations: shares of each token's absolute maximum (dynamic schemes) or of
   // the values that the stored range covers (static schemes). Of weights: clip_ratio.
   std::vector<double> activation_clip = {1.0};
@@ -126,14 +126,14 @@ struct VisionEncoderOptions {
 
 struct Recipe {
   std::string name;
-  std::string description;
-  std::optional<LinearScheme>
-      standard;  // `default`; nothing: float unless an override says otherwise
-  std::vector<Override> overrides;
-  CalibrationOptions calibration;  // used by `search` and `vision_encoder`
-  PlanOptions plan;                // used by `search`
-  std::optional<SearchOptions> search;
-  std::optional<VisionEncoderOptions> vision_encoder;
+  std::string description = {};
+  // `default`; nothing: float unless an override says otherwise
+  std::optional<LinearScheme> standard = {};
+  std::vector<Override> overrides = {};
+  CalibrationOptions calibration = {};  // used by `search` and `vision_encoder`
+  PlanOptions plan = {};                // used by `search`
+  std::optional<SearchOptions> search = {};
+  std::optional<VisionEncoderOptions> vision_encoder = {};
 
   // Whether quantize() needs calibration data.
   bool needs_data() const { return search.has_value() || vision_encoder.has_value(); }

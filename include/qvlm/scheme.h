@@ -31,9 +31,9 @@ struct Scheme {
 // What one linear gets. Without an activation scheme its inputs stay float (W4A16 and the like).
 struct LinearScheme {
   Scheme weight;
-  std::optional<Scheme> activation;
+  std::optional<Scheme> activation = {};
   // Of static activations: one value (kTensor) or one per input channel (kChannel), once measured.
-  std::vector<float> input_scale;
+  std::vector<float> input_scale = {};
 
   friend bool operator==(const LinearScheme&, const LinearScheme&) = default;
 };
