@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <system_error>
 
 #include "base/error.h"
 #include "eval/report_json.h"
@@ -20,8 +21,14 @@ namespace fs = std::filesystem;
 
 constexpr std::uint64_t kSeed = 1;
 
-// The recipes that come with qvlm: of the current folder, else of the sources it was built from.
+// The recipes that come with qvlm: of an installed one those installed with it, wherever its prefix
+// was moved to; else of the current folder, else of the sources it was built from.
 fs::path recipe_folder() {
+  std::error_code ignored;
+  const fs::path executable = fs::read_symlink("/proc/self/exe", ignored);
+  const fs::path installed =
+      (executable.parent_path() / QVLM_INSTALLED_RECIPE_FOLDER).lexically_normal();
+  if (!executable.empty() && fs::is_directory(installed)) return installed;
   const fs::path here = fs::path("configs") / "recipes";
   return fs::is_directory(here) ? here : fs::path(QVLM_RECIPE_FOLDER);
 }
