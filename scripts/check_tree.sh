@@ -78,13 +78,15 @@ check_include_direction() {
 check_heavy_headers() {
   local i
   for ((i = 0; i < ${#heavy_headers[@]}; i += 2)); do
-    includes "${heavy_headers[i]}" src include tests benchmarks | awk -F: -v only="${heavy_headers[i + 1]}" \
+    includes "${heavy_headers[i]}" src include tests benchmarks examples | awk -F: -v only="${heavy_headers[i + 1]}" \
       'index(" " only " ", " " $1 " ") == 0 { print $1 ":" $2 ": only " only " may include " $3 }'
   done
   includes '[^>"]*[/.]' include | awk -F: '$3 !~ "^qvlm/" { print $1 ":" $2 ": a public header may not include " $3 }'
+  includes '[^>"]*[/.]' examples | awk -F: '$3 !~ "^qvlm/" { print $1 ":" $2 ": an example may not include " $3 }'
 }
 
-# Every source is named in the CMakeLists.txt of its folder or the next one above; tests/support in any of tests.
+# Every source is named in the CMakeLists.txt of its folder or the next one above; tests/support in any of tests. Public
+# headers are named in the top one, which installs them; each example is built by a test of its name.
 check_sources_are_built() {
   local file folder lists
   for file in $(tracked '*.cc'); do
@@ -93,6 +95,13 @@ check_sources_are_built() {
     lists=("$folder/CMakeLists.txt")
     [[ "$file" != tests/support/* ]] || lists=(tests/*/CMakeLists.txt)
     grep -qE "(^|[ (/])${file#"$folder"/}([ )]|$)" "${lists[@]}" || echo "$file:1: no CMakeLists.txt names it"
+  done
+  for file in $(tracked 'include/*.h'); do
+    grep -qE "[ (]$(basename "$file")([ )]|$)" CMakeLists.txt || echo "$file:1: CMakeLists.txt does not install it"
+  done
+  for folder in $(tracked examples | cut -d/ -f2 | sort -u); do
+    grep -qE "[ (]$folder([ )]|$)" tests/package/CMakeLists.txt ||
+      echo "examples/$folder/CMakeLists.txt:1: no test in tests/package"
   done
 }
 
@@ -116,7 +125,7 @@ check_texts() {
 
 check_words() {
   texts | search -E '\b(TOD[O]|FIXM[E]|XX[X])\b' | sed -E '/TOD[O]\(#[0-9]+\)/d' | breach "open point without an issue number"
-  cpp src include tests | search -E '^ *// *((TEST|EXPECT|ASSERT)[A-Z_]*\(|#include|(return|const|auto) [^.]*;$)' |
+  cpp src include tests examples | search -E '^ *// *((TEST|EXPECT|ASSERT)[A-Z_]*\(|#include|(return|const|auto) [^.]*;$)' |
     breach "commented-out code"
   tracked | search -oE '\b((pypi|pythonhosted|pytorch|debian)[.]org|huggingface[.]co|hf[.]co)\b' |
     breach "names a package registry"
