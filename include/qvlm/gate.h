@@ -24,17 +24,17 @@ enum class OtherCpu { kRefuse, kSkip, kJudge };
 // How far a result may be from its reference. What is not given is shown and not judged. Shares are
 // of 1: 0.005 is half a point.
 struct Limits {
-  std::optional<double> max_accuracy_loss;    // share of all items, right answers lost less won
-  std::optional<double> max_category_loss;    // the same, of the items of each category
-  std::optional<double> max_changed_answers;  // share of items with another answer
-  std::optional<double> max_option_kl;        // nats, mean; of the options' probabilities
-  std::optional<double> max_logit_kl;         // nats, mean; of the whole vocabulary
-  std::optional<double> max_margin_drop;      // logits, mean
-  std::optional<double> max_length_change;    // mean answer length, relative, either way
-  bool exact_bytes = false;                   // checkpoint, weights and KV cache: equal
-  std::optional<double> max_bytes_ratio;      // each of them, as a multiple
-  std::optional<double> max_memory_ratio;     // peak memory, as a multiple
-  std::optional<double> min_speed_ratio;      // prefill and decode, each as a multiple
+  std::optional<double> max_accuracy_loss = {};  // share of all items, right answers lost less won
+  std::optional<double> max_category_loss = {};  // the same, of the items of each category
+  std::optional<double> max_changed_answers = {};  // share of items with another answer
+  std::optional<double> max_option_kl = {};        // nats, mean; of the options' probabilities
+  std::optional<double> max_logit_kl = {};         // nats, mean; of the whole vocabulary
+  std::optional<double> max_margin_drop = {};      // logits, mean
+  std::optional<double> max_length_change = {};    // mean answer length, relative, either way
+  bool exact_bytes = false;                        // checkpoint, weights and KV cache: equal
+  std::optional<double> max_bytes_ratio = {};      // each of them, as a multiple
+  std::optional<double> max_memory_ratio = {};     // peak memory, as a multiple
+  std::optional<double> min_speed_ratio = {};      // prefill and decode, each as a multiple
   OtherCpu other_cpu = OtherCpu::kRefuse;
 
   // Reads YAML with these names as keys. Throws kNotFound, or kInvalidArgument naming file, line

@@ -48,7 +48,7 @@ struct SessionOptions {
   KvFormat kv_cache = KvFormat::kFloat32;
   // A file that keeps the weights as the kernels want them, beside the checkpoint: made by the
   // first load, mapped by later ones, made anew when the checkpoint has changed. Empty: none.
-  std::filesystem::path packed_cache;
+  std::filesystem::path packed_cache = {};
   // Most bytes that the weights, the KV caches and the working memory of all replies of this
   // session and its copies may take at a time. What would take more is refused before it is
   // allocated. Bytes are computed, not measured; LibTorch itself (about 150 MB) and the images
@@ -68,7 +68,7 @@ struct SessionInfo {
 
 struct Question {
   std::string text;
-  std::vector<Image> images;  // they come before the text, in order
+  std::vector<Image> images = {};  // they come before the text, in order
 };
 
 struct GenerateOptions {
@@ -78,11 +78,11 @@ struct GenerateOptions {
   double top_p = 1.0;
   std::uint64_t seed = 0;  // same seed, same reply
   // Generation ends before the first of these; also at the model's own end token.
-  std::vector<std::string> stop;
+  std::vector<std::string> stop = {};
   bool log_probabilities = false;  // fill Reply::log_probabilities
   std::int64_t alternatives = 0;   // fill Reply::alternatives with so many tokens a place
   // Ends the reply from another thread: between two tokens, or two layers of the prompt.
-  std::stop_token cancel;
+  std::stop_token cancel = {};
 };
 
 enum class StopReason { kEndToken, kStopText, kLength, kCallback, kCancelled };

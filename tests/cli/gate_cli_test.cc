@@ -20,7 +20,8 @@ class GateCliTest : public CliTest {
   }
 
   void evaluate(const std::string& model, const std::string& report) {
-    succeed({"evaluate", path(model), "--data", path("data"), "--report", path(report), "--no-speed"});
+    succeed(
+        {"evaluate", path(model), "--data", path("data"), "--report", path(report), "--no-speed"});
   }
   std::vector<std::string> gate(const std::string& limits) const {
     return {"gate", path("w8.json"), "--against", path("float.json"), "--limits", path(limits)};
@@ -32,7 +33,8 @@ TEST_F(GateCliTest, PassesFailsAndRefuses) {
   evaluate("model", "float.json");
   evaluate("w8", "w8.json");
 
-  EXPECT_THAT(succeed(gate("loose.yaml")), AllOf(HasSubstr("changed answers"), HasSubstr("passed\n")));
+  EXPECT_THAT(succeed(gate("loose.yaml")),
+              AllOf(HasSubstr("changed answers"), HasSubstr("passed\n")));
 
   std::vector<std::string> strict = gate("strict.yaml");
   strict.insert(strict.end(), {"--junit", path("j.xml"), "--markdown", path("m.md")});
@@ -40,7 +42,8 @@ TEST_F(GateCliTest, PassesFailsAndRefuses) {
   EXPECT_EQ(failed.exit_code, 5);
   EXPECT_THAT(failed.out, AllOf(HasSubstr("FAIL  checkpoint bytes: must be exactly"),
                                 HasSubstr("note  the model's files")));
-  EXPECT_THAT(failed.err, AllOf(HasSubstr("gate failed: checkpoint bytes"), Not(HasSubstr("error:"))));
+  EXPECT_THAT(failed.err,
+              AllOf(HasSubstr("gate failed: checkpoint bytes"), Not(HasSubstr("error:"))));
   const std::string junit = read_text_file(path("j.xml"));
   // Checkpoint and weights differ, a position in the KV cache does not.
   EXPECT_THAT(junit, AllOf(HasSubstr("tests=\"3\" failures=\"2\" errors=\"0\""),
@@ -60,9 +63,11 @@ TEST_F(GateCliTest, PassesFailsAndRefuses) {
 
 TEST_F(GateCliTest, BadInputIsOneSentence) {
   evaluate("model", "float.json");
-  fail(3, {"gate", path("none.json"), "--against", path("float.json"), "--limits", path("loose.yaml")});
+  fail(3, {"gate", path("none.json"), "--against", path("float.json"), "--limits",
+           path("loose.yaml")});
   write_file(path("empty.yaml"), "other_cpu: skip\n");
-  const std::vector<std::string> same = {"gate", path("float.json"), "--against", path("float.json")};
+  const std::vector<std::string> same = {"gate", path("float.json"), "--against",
+                                         path("float.json")};
   std::vector<std::string> empty = same;
   empty.insert(empty.end(), {"--limits", path("empty.yaml")});
   EXPECT_THAT(fail(2, empty), HasSubstr("empty.yaml: has no limit"));
