@@ -105,6 +105,13 @@ check_sources_are_built() {
   done
 }
 
+# Two types of one name in one program are undefined, and no linker says so: it takes either one's inline functions.
+check_type_names() {
+  tracked 'src/*.h' 'include/*.h' | search -oE '^(class|struct|enum class|union) [A-Za-z0-9_]+( final)? *(: |\{)' |
+    sed -E 's/^([^:]*:[0-9]+):.*(class|struct|union) ([A-Za-z0-9_]+).*/\1 \3/' |
+    awk '$2 in first { print $1 ": " $2 " is also the type in " first[$2] } { first[$2] = $1 }'
+}
+
 check_rooms_have_tests() {
   local room
   for room in $(tracked src | cut -d/ -f2 | sort -u); do
@@ -131,8 +138,8 @@ check_words() {
     breach "names a package registry"
 }
 
-breaches=$(check_include_direction; check_heavy_headers; check_sources_are_built; check_rooms_have_tests
-           check_texts; check_words)
+breaches=$(check_include_direction; check_heavy_headers; check_sources_are_built; check_type_names
+           check_rooms_have_tests; check_texts; check_words)
 if [[ -n "$breaches" ]]; then
   echo "$breaches"
   echo "check_tree: $(wc -l <<<"$breaches") breaches" >&2

@@ -190,8 +190,8 @@ void DecodeChain::finish(std::string& text) {
   }
 }
 
-Decoder Decoder::parse(const Json& component) {
-  Decoder decoder;
+TextDecoder TextDecoder::parse(const Json& component) {
+  TextDecoder decoder;
   if (component.is_null()) {
     decoder.steps_.emplace_back([] { return std::make_unique<JoinStep>(); });
   } else {
@@ -200,7 +200,7 @@ Decoder Decoder::parse(const Json& component) {
   return decoder;
 }
 
-void Decoder::add(const Json& component) {
+void TextDecoder::add(const Json& component) {
   const std::string type = component.get_string("type");
   if (type == "Sequence") {
     component.get("decoders").for_each([&](const std::string&, const Json& step) { add(step); });
@@ -231,7 +231,7 @@ void Decoder::add(const Json& component) {
   }
 }
 
-DecodeChain Decoder::start() const {
+DecodeChain TextDecoder::start() const {
   std::vector<std::unique_ptr<DecodeStep>> steps;
   for (const Make& make : steps_)
     steps.push_back(make());

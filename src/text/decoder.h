@@ -40,11 +40,11 @@ class DecodeChain {
 };
 
 // What the chain is made of; immutable.
-class Decoder {
+class TextDecoder {
  public:
   // `component` may be null: tokens are joined by spaces. Throws kUnsupported naming a type, or an
   // order of steps, that we would compute wrongly.
-  static Decoder parse(const Json& component);
+  static TextDecoder parse(const Json& component);
   DecodeChain start() const;
 
  private:

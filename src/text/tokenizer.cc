@@ -41,7 +41,7 @@ struct Tokenizer::Parts {
             bpe.vocabulary(),
             normalizer)),
         post_processor(PostProcessor::parse(json.find("post_processor"))),
-        decoder(Decoder::parse(json.find("decoder"))) {
+        decoder(TextDecoder::parse(json.find("decoder"))) {
     require(!pretokenizer.depends_on_start() || normalizer.keeps_start(), ErrorKind::kUnsupported,
             json.where(),
             ": prepend_scheme 'first' after a normalizer that moves the start of the text");
@@ -59,7 +59,7 @@ struct Tokenizer::Parts {
   Bpe bpe;
   AddedTokens added;
   PostProcessor post_processor;
-  Decoder decoder;
+  TextDecoder decoder;
   mutable WordCachePool caches;
 };
 
