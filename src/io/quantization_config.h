@@ -17,6 +17,13 @@ namespace qvlm {
 // File name and "format" value of our own document beside config.json.
 inline constexpr const char* kOwnFile = "qvlm.json";
 inline constexpr const char* kOwnFormat = "qvlm-1";
+// Key of the document's relative errors of the quantized linears, by our names.
+inline constexpr const char* kRelativeErrors = "relative_errors";
+// Key of the document's list of tensors, by our names, that a recipe changed without quantizing
+// them.
+inline constexpr const char* kReplaced = "replaced";
+// Key in the metadata of the weight files that come with such a document; its value is kOwnFormat.
+inline constexpr const char* kOwnMark = "qvlm";
 
 // Our names of all linears of a checkpoint, quantized or not, in name order: matrices that are no
 // embedding.

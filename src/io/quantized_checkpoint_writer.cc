@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/mapped_file.h"
 #include "io/checksums.h"
+#include "io/finite.h"
 #include "io/scheme.h"
 #include "io/scheme_json.h"
 #include "io/sha256.h"
@@ -83,33 +84,6 @@ LinearSchemes checked(const Checkpoint& source, const fs::path& out, LinearSchem
             " inputs are no multiple of the group size ", scheme.weight.group_size);
   }
   return linears;
-}
-
-// A number is not finite when all bits of its exponent are set.
-template <typename Bits>
-bool is_finite(std::span<const std::byte> bytes, Bits exponent) {
-  bool finite = true;
-  for (std::size_t at = 0; at < bytes.size(); at += sizeof(Bits)) {
-    Bits bits = 0;
-    std::memcpy(&bits, bytes.data() + at, sizeof(bits));
-    finite &= (bits & exponent) != exponent;
-  }
-  return finite;
-}
-
-bool is_finite(DType dtype, std::span<const std::byte> bytes) {
-  switch (dtype) {
-    case DType::kF16:
-      return is_finite(bytes, std::uint16_t{0x7c00});
-    case DType::kBF16:
-      return is_finite(bytes, std::uint16_t{0x7f80});
-    case DType::kF32:
-      return is_finite(bytes, std::uint32_t{0x7f800000});
-    case DType::kF64:
-      return is_finite(bytes, std::uint64_t{0x7ff0000000000000});
-    default:
-      return true;
-  }
 }
 
 // Small files that make the folder complete for other programs. Weights in other forms, the model
@@ -233,9 +207,9 @@ void QuantizedCheckpointWriter::open_shard(std::size_t shard) {
     if (entry.shard == shard) tensors.push_back(entry.info);
   }
   shard_.reset();
-  shard_ =
-      std::make_unique<SafetensorsWriter>(folder_.path() / shard_name(shard), std::move(tensors),
-                                          std::map<std::string, std::string>{{"format", "pt"}});
+  shard_ = std::make_unique<SafetensorsWriter>(
+      folder_.path() / shard_name(shard), std::move(tensors),
+      std::map<std::string, std::string>{{"format", "pt"}, {kOwnMark, kOwnFormat}});
 }
 
 std::string QuantizedCheckpointWriter::shard_name(std::size_t shard) const {
@@ -280,11 +254,18 @@ Json QuantizedCheckpointWriter::make_own_document() const {
   Json document = Json::object();
   document.set("format", kOwnFormat);
   extra_.for_each([&](const std::string& key, const Json& value) {
-    const std::set<std::string> reserved = {"format", "linears", "tensors", "files", "sha256"};
+    const std::set<std::string> reserved = {"format",  kReplaced, "linears",
+                                            "tensors", "files",   "sha256"};
     require(!reserved.contains(key), ErrorKind::kInternal, kOwnFile, ": the key '", key,
             "' is reserved");
     document.set(key, value);
   });
+  if (!replaced_.empty()) {
+    Json names = Json::array();
+    for (const auto& [name, bytes] : replaced_)
+      names.append(name);
+    document.set(kReplaced, names);
+  }
   Json schemes = Json::object();
   for (const auto& [linear, scheme] : linears_)
     schemes.set(linear, linear_scheme_to_json(scheme));

@@ -51,6 +51,8 @@ class QuantizedCheckpointWriter {
   // layer by layer) memory holds no more than a layer of codes. Throws kInternal for a weight that
   // contradicts its announcement, kIo when the disk is full.
   void write(std::string_view linear, const QuantizedWeight& weight);
+  // Adds a member to qvlm.json that is known only now; see `extra`.
+  void describe(std::string_view key, const Json& value) { extra_.set(key, value); }
   // Finishes all files and gives the folder its name. Throws kInternal if a linear is missing, kIo.
   void commit();
 

@@ -13,18 +13,11 @@
 #include "pipeline/search_run.h"
 #include "pipeline/source_check.h"
 #include "quant/quantized_tensor.h"
+#include "quant/weight_error.h"
 #include "tensor/file_tensor.h"
 
 namespace qvlm {
 namespace {
-
-// Whole squared difference over the whole squared weight.
-double relative_error(const at::Tensor& weight, const QuantizedTensor& quantized) {
-  const double total = weight.square().sum(at::kDouble).item<double>();
-  return total == 0.0
-             ? 0.0
-             : (quantized.dequantize() - weight).square().sum(at::kDouble).item<double>() / total;
-}
 
 // Reads, rounds and writes one linear.
 LinearReport quantize_linear(const Checkpoint& checkpoint,
@@ -38,7 +31,8 @@ LinearReport quantize_linear(const Checkpoint& checkpoint,
   const QuantizedTensor quantized = quantize_weight(weight, scheme.weight, scalar_type(view.dtype));
   writer.write(linear.name, to_quantized_weight(quantized));
   drop_pages(view.bytes);
-  return {linear.name, linear.out, linear.in, describe(scheme), relative_error(weight, quantized)};
+  return {linear.name, linear.out, linear.in, describe(scheme),
+          relative_error(quantized.dequantize(), weight)};
 }
 
 // Two runs are the same if version, model, recipe and data are. The model is told by what is in its
@@ -164,6 +158,11 @@ void Quantization::write(bool overwrite) {
     return_freed_memory();  // else holes between what is kept add up to the size of the model
     ++done;
   }
+  Json errors = Json::object();
+  for (const LinearReport& linear : report_.linears) {
+    if (schemes_.contains(linear.name)) errors.set(linear.name, linear.relative_error);
+  }
+  writer.describe(kRelativeErrors, errors);
   writer.commit();
   if (progress_) progress_({done, total, "written"});
 }

@@ -6,7 +6,9 @@
 
 #include <limits>
 
+#include "base/parallel.h"
 #include "quant/quantized_tensor.h"
+#include "quant/weight_error.h"
 
 namespace qvlm {
 namespace {
@@ -111,6 +113,24 @@ TEST(QuantTest, ClipRatioNarrowsTheRange) {
   const at::Tensor back = fake_quantize_tokens(tokens, scheme);
   EXPECT_FLOAT_EQ(back[0][0].item<float>(),
                   127.0f * (2.0f / 127.5f));  // clamped to the clipped range
+}
+
+TEST(QuantTest, RelativeErrorIsOneNumberForAnyThreads) {
+  at::manual_seed(3);
+  const at::Tensor weight = at::randn({257, 1000}), other = weight + 0.1 * at::randn({257, 1000});
+  const double want =
+      ((other - weight).to(at::kDouble).square().sum() / weight.to(at::kDouble).square().sum())
+          .item<double>();
+  std::vector<double> got;
+  for (const int threads : {1, 2, 3}) {
+    set_thread_count(threads);
+    got.push_back(relative_error(other, weight));
+  }
+  set_thread_count(0);
+  EXPECT_NEAR(got[0], want, 1e-6 * want);  // float differences against double ones
+  EXPECT_EQ(got, std::vector<double>(3, got[0]));
+  EXPECT_EQ(relative_error(weight, weight), 0.0);
+  EXPECT_EQ(relative_error(other, at::zeros_like(weight)), 0.0);
 }
 
 TEST(QuantTest, RefusesWhatItCannotQuantize) {
