@@ -4,6 +4,7 @@
 
 #include "image/preprocess.h"
 #include "model/linear_list.h"
+#include "model/tensor_list.h"
 #include "model/unit.h"
 #include "model/vlm.h"
 #include "support/golden.h"
@@ -103,6 +104,17 @@ TEST_P(ParityTest, ListedLinearsAreThoseInTheFiles) {
   for (const LinearShape& linear : list_linears(config_)) {
     const TensorView weight = checkpoint_.get_tensor(linear.name + ".weight");
     EXPECT_EQ(weight.shape, (std::vector<std::int64_t>{linear.out, linear.in})) << linear.name;
+  }
+}
+
+// Files hold all that is listed, and beyond it only what nobody reads.
+TEST_P(ParityTest, ListedTensorsAreThoseInTheFiles) {
+  const auto listed = list_tensors(config_);
+  for (const auto& [name, shape] : listed)
+    EXPECT_EQ(checkpoint_.get_tensor(name).shape, shape) << name;
+  for (const TensorView& tensor : checkpoint_.tensors()) {
+    const std::string ours = checkpoint_.names().to_ours(tensor.name);
+    EXPECT_TRUE(listed.contains(ours) || is_unread_tensor(ours, config_)) << ours;
   }
 }
 
