@@ -12,3 +12,4 @@
 #include <qvlm/recipe.h>
 #include <qvlm/scheme.h>
 #include <qvlm/session.h>
+#include <qvlm/verify.h>

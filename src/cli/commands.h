@@ -87,6 +87,8 @@ struct GateFailed {
 
 struct VerifyCommand {
   std::string folder;
+  std::string against;  // the float model it was made of; empty: not compared
+  bool run = true;      // forward passes
 };
 
 struct BenchCommand {

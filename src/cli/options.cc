@@ -346,14 +346,23 @@ void Parser::add_gate() {
 }
 
 void Parser::add_verify() {
-  CLI::App* verb = add_verb(
-      app_, chosen_, verify_, "verify",
-      "Compares a folder that qvlm wrote with the checksums in its qvlm.json; damage exits with 3.",
-      "qvlm verify reference-w4a8");
-  verb->add_option("FOLDER", verify_.folder, "folder that `qvlm quantize` wrote")
+  CLI::App* verb =
+      add_verb(app_, chosen_, verify_, "verify",
+               "Checks everything in a model folder: checksums (of folders that qvlm wrote), "
+               "tensors, codes, "
+               "and a few forward passes. Prints a line per problem; any exits with 3.",
+               "qvlm verify reference-w4a8 --against models/reference-llava");
+  verb->add_option("FOLDER", verify_.folder, "model folder, usually one `qvlm quantize` wrote")
       ->required()
       ->check(not_empty())
       ->type_name("");
+  verb->add_option("--against", verify_.against,
+                   "also compare with the float model that FOLDER was made of")
+      ->check(not_empty())
+      ->type_name("MODEL");
+  verb->add_flag_callback(
+      "--no-run", [this] { verify_.run = false; },
+      "no forward passes: they take the memory of a float model");
 }
 
 void Parser::add_bench() {

@@ -7,9 +7,6 @@
 namespace qvlm {
 namespace {
 
-constexpr const char* kSingleFile = "model.safetensors";
-constexpr const char* kIndexFile = "model.safetensors.index.json";
-
 // Tensor name -> shard, as the index promises it.
 std::map<std::string, std::string> load_index(const std::filesystem::path& file) {
   std::map<std::string, std::string> shards;
@@ -110,6 +107,13 @@ TensorView Checkpoint::get_tensor(std::string_view name) const {
   require(view.has_value(), ErrorKind::kNotFound, folder_.string(), ": the tensor '", name,
           "' is missing; looked for '", names_.to_file(name), "' in the weight files");
   return *view;
+}
+
+std::filesystem::path Checkpoint::file_of(const std::string& file_name) const {
+  for (const auto& file : files_) {
+    if (file->tensors().contains(file_name)) return file->path();
+  }
+  return {};
 }
 
 std::int64_t Checkpoint::file_bytes() const {

@@ -16,6 +16,10 @@
 
 namespace qvlm {
 
+// What the weights are looked for in: one file or, where it is not there, the index of shards.
+inline constexpr const char* kSingleFile = "model.safetensors";
+inline constexpr const char* kIndexFile = "model.safetensors.index.json";
+
 class Checkpoint {
  public:
   // Opens config.json and maps the weight files. Throws kNotFound (no config.json, no weights, a
@@ -33,6 +37,8 @@ class Checkpoint {
   // By our name. get_tensor throws kNotFound naming the folder, our name and the file names tried.
   std::optional<TensorView> find_tensor(std::string_view name) const;
   TensorView get_tensor(std::string_view name) const;
+  // The weight file that holds a tensor, by its name in the files; empty: none does.
+  std::filesystem::path file_of(const std::string& file_name) const;
   // Bytes of all weight files.
   std::int64_t file_bytes() const;
   // Names, sizes and times of the .safetensors and .json files, a line each: changes when the model

@@ -52,14 +52,6 @@ std::optional<std::int64_t> byte_count(const std::vector<std::int64_t>& shape, D
   return bytes;
 }
 
-std::string shape_text(const std::vector<std::int64_t>& shape) {
-  std::string text = "[";
-  for (std::size_t i = 0; i < shape.size(); ++i) {
-    text += (i == 0 ? "" : ", ") + std::to_string(shape[i]);
-  }
-  return text + "]";
-}
-
 // The JSON text after the length field.
 std::string_view header_text(const MappedFile& map) {
   const std::span<const std::byte> bytes = map.bytes();
@@ -149,6 +141,14 @@ std::string_view dtype_name(DType dtype) {
   return entry_of(dtype).name;
 }
 
+std::string shape_text(const std::vector<std::int64_t>& shape) {
+  std::string text = "[";
+  for (std::size_t i = 0; i < shape.size(); ++i) {
+    text += (i == 0 ? "" : ", ") + std::to_string(shape[i]);
+  }
+  return text + "]";
+}
+
 std::int64_t TensorView::elements() const {
   std::int64_t count = 1;
   for (const std::int64_t size : shape)
@@ -160,12 +160,19 @@ std::string TensorView::describe() const {
   return join(name, " ", dtype_name(dtype), " ", shape_text(shape));
 }
 
-SafetensorsFile::SafetensorsFile(const std::filesystem::path& file) : map_(file) {
+SafetensorsFile::SafetensorsFile(const std::filesystem::path& file)
+    : SafetensorsFile(file, [](const std::string&, const std::string& text) {
+        fail(ErrorKind::kCorrupt, text);
+      }) {}
+
+SafetensorsFile::SafetensorsFile(const std::filesystem::path& file, const Report& report)
+    : map_(file) {
   const std::string path = file.string();
   const std::string_view text = header_text(map_);
   const std::span<const std::byte> data = map_.bytes().subspan(sizeof(std::uint64_t) + text.size());
   const Json header = Json::parse(text, path + " (header)");
   require(header.is_object(), ErrorKind::kCorrupt, path, ": the header is not a JSON object");
+  bool whole = true;
   header.for_each([&](const std::string& name, const Json& entry) {
     if (name == "__metadata__") {
       entry.for_each(
@@ -176,10 +183,24 @@ SafetensorsFile::SafetensorsFile(const std::filesystem::path& file) : map_(file)
       tensors_.emplace(name, parse_tensor(path, name, entry, data));
     } catch (const Error& error) {
       // A header without a key is a damaged file, not a missing one.
-      fail(ErrorKind::kCorrupt, error.what());
+      whole = false;
+      report(name, error.what());
     }
   });
-  check_layout(path, tensors_, data);
+  if (whole) check_layout(path, tensors_, data);
+}
+
+std::vector<SafetensorsProblem> SafetensorsFile::find_problems(const std::filesystem::path& file) {
+  std::vector<SafetensorsProblem> problems;
+  try {
+    const SafetensorsFile opened(file, [&](const std::string& tensor, const std::string& text) {
+      problems.push_back({tensor, text});
+    });
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::kCorrupt) throw;
+    problems.push_back({"", error.what()});
+  }
+  return problems;
 }
 
 SafetensorsWriter::SafetensorsWriter(const std::filesystem::path& file,

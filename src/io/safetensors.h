@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <span>
@@ -22,6 +23,8 @@ enum class DType { kBool, kU8, kI8, kI16, kI32, kI64, kF16, kBF16, kF32, kF64 };
 std::size_t dtype_size(DType dtype);       // bytes per element
 std::string_view dtype_name(DType dtype);  // as the format spells it: "BF16"
 
+std::string shape_text(const std::vector<std::int64_t>& shape);  // "[2048, 256]"
+
 // A tensor inside a mapped file. `bytes` stays valid as long as the file object it came from.
 struct TensorView {
   std::string name;
@@ -33,6 +36,12 @@ struct TensorView {
   std::string describe() const;  // "lm_head.weight BF16 [2048, 256]"
 };
 
+// One thing that is wrong with a file.
+struct SafetensorsProblem {
+  std::string tensor;  // empty: the header as a whole
+  std::string text;    // names the file
+};
+
 class SafetensorsFile {
  public:
   // Maps the file and checks its header. Throws kNotFound, kIo, or kCorrupt for a truncated file, a
@@ -40,12 +49,21 @@ class SafetensorsFile {
   // overlapping or out-of-range offsets, holes, or a byte count that contradicts dtype and shape;
   // the text names file and tensor.
   explicit SafetensorsFile(const std::filesystem::path& file);
+  // All that the constructor could throw kCorrupt for, as far as it can be told: tensors are not
+  // looked at in a header that cannot be read, nor their layout where one is wrong. Throws
+  // kNotFound or kIo.
+  static std::vector<SafetensorsProblem> find_problems(const std::filesystem::path& file);
 
   const std::map<std::string, TensorView>& tensors() const { return tensors_; }
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
   const std::filesystem::path& path() const { return map_.path(); }
 
  private:
+  // Told of a problem; returns to go on with the next tensor.
+  using Report = std::function<void(const std::string& tensor, const std::string& text)>;
+
+  SafetensorsFile(const std::filesystem::path& file, const Report& report);
+
   MappedFile map_;
   std::map<std::string, TensorView> tensors_;
   std::map<std::string, std::string> metadata_;

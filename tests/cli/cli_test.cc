@@ -252,19 +252,6 @@ TEST_F(CliTest, ReferenceMustFitAndIsKept) {
   EXPECT_EQ(read_text_file(path("float.logits.safetensors")), logits);
 }
 
-TEST_F(CliTest, VerifyFindsDamage) {
-  const std::string out = path("out");
-  succeed({"quantize", path("model"), out, "--recipe", path("w8.yaml")});
-  const Json counts = succeed_json({"verify", out});
-  EXPECT_GT(counts.get_int("tensors"), 10);
-  EXPECT_GT(counts.get_int("files"), 3);
-  EXPECT_THAT(succeed({"verify", out}), HasSubstr("as they were written"));
-  EXPECT_THAT(fail(3, {"verify", path("model")}), HasSubstr("qvlm.json"));
-  edit_weights(out + "/model.safetensors",
-               [](auto& tensors) { find_tensor(tensors, "up_proj.weight").bytes[5] ^= 1; });
-  EXPECT_THAT(fail(3, {"verify", out}), HasSubstr("up_proj.weight"));
-}
-
 TEST_F(CliTest, InterruptedEvaluationEndsAtOnce) {
   // Without the signal this runs for minutes; the first progress line comes after two seconds.
   constexpr int kItems = 50000;

@@ -5,6 +5,7 @@
 
 #include <qvlm/error.h>
 #include <qvlm/quantize.h>
+#include <qvlm/verify.h>
 
 #include <fstream>
 
@@ -212,6 +213,10 @@ TEST_F(VisionEncoderRunTest, GoesOnWhereItWasStopped) {
     expect_same_bytes("whole", "parts");
     EXPECT_FALSE(fs::exists(path("parts.search.json")));
   }
+  // The gains that were learned are in the folder's list, or they would pass for damage.
+  const VerifyReport verified = verify(path("whole"), {.against = path("model"), .run = false});
+  EXPECT_TRUE(verified.problems.empty());
+  EXPECT_EQ(verified.replaced.empty(), !whole.search->vision->kept);
 }
 
 TEST_F(VisionEncoderRunTest, ProgressEndsWhereItSaid) {
