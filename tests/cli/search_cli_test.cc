@@ -58,7 +58,7 @@ TEST_F(SearchCliTest, TheCheckpointTellsWhatWasSearched) {
   const Json report = Json::load(path("q.json"));
   EXPECT_EQ(inspected.get("search").get("blocks").dump(),
             report.get("search").get("blocks").dump());
-  succeed({"verify", path("out"), "--against", path("model")});
+  succeed({"verify", path("out"), "--against", path("model"), "--quiet"});
 }
 
 TEST_F(SearchCliTest, BadCalibrationData) {

@@ -15,10 +15,11 @@ using ::testing::IsEmpty;
 using ::testing::Not;
 using ::testing::StartsWith;
 
+// --quiet everywhere: on a busy machine two seconds pass and progress would come to stderr.
 class VerifyCliTest : public CliTest {
  protected:
   VerifyCliTest() : out_(path("out")) {
-    succeed({"quantize", path("model"), out_, "--recipe", path("w8.yaml")});
+    succeed({"quantize", path("model"), out_, "--recipe", path("w8.yaml"), "--quiet"});
   }
 
   // Damages a tensor and a file.
@@ -33,22 +34,22 @@ class VerifyCliTest : public CliTest {
 };
 
 TEST_F(VerifyCliTest, ShowsWhatWasChecked) {
-  EXPECT_THAT(succeed({"verify", out_, "--against", path("model")}),
+  EXPECT_THAT(succeed({"verify", out_, "--against", path("model"), "--quiet"}),
               AllOf(HasSubstr("checksums of files and tensors"), HasSubstr("forward passes"),
                     HasSubstr("against " + path("model")), HasSubstr("largest weight errors"),
                     HasSubstr("no problems")));
-  const Json json = succeed_json({"verify", out_, "--no-run"});
+  const Json json = succeed_json({"verify", out_, "--no-run", "--quiet"});
   EXPECT_EQ(json.get("problems").size(), 0U);
   EXPECT_GT(json.get("checks").size(), 5U);
   EXPECT_EQ(json.get("linears").size(), 0U);
   // A folder of another program: said plainly, and no failure.
-  EXPECT_THAT(succeed({"verify", path("model")}),
+  EXPECT_THAT(succeed({"verify", path("model"), "--quiet"}),
               AllOf(HasSubstr("skipped: no qvlm.json"), HasSubstr("no problems")));
 }
 
 TEST_F(VerifyCliTest, ALinePerProblem) {
   damage();
-  const ProcessResult text = run_qvlm({"verify", out_});
+  const ProcessResult text = run_qvlm({"verify", out_, "--quiet"});
   EXPECT_EQ(text.exit_code, 3);
   EXPECT_THAT(text.out, AllOf(StartsWith("model.safetensors: tensor '"),
                               HasSubstr("': does not match its checksum\n"),
@@ -59,7 +60,7 @@ TEST_F(VerifyCliTest, ALinePerProblem) {
 
 TEST_F(VerifyCliTest, ProblemsAsJson) {
   damage();
-  const ProcessResult result = run_qvlm({"verify", out_, "--json"});
+  const ProcessResult result = run_qvlm({"verify", out_, "--json", "--quiet"});
   EXPECT_EQ(result.exit_code, 3);
   const Json problems = Json::parse(result.out, "stdout").get("problems");
   ASSERT_EQ(problems.size(), 2U);
@@ -72,8 +73,9 @@ TEST_F(VerifyCliTest, ProblemsAsJson) {
 
 TEST_F(VerifyCliTest, WrongArgumentsAreOneSentence) {
   make_tiny_model(path("other"), "hub_default");
-  EXPECT_THAT(fail(2, {"verify", out_, "--against", path("other")}), HasSubstr("is not the model"));
-  EXPECT_THAT(fail(2, {"verify", out_, "--against", out_}), HasSubstr("is quantized"));
+  EXPECT_THAT(fail(2, {"verify", out_, "--against", path("other"), "--quiet"}),
+              HasSubstr("is not the model"));
+  EXPECT_THAT(fail(2, {"verify", out_, "--against", out_, "--quiet"}), HasSubstr("is quantized"));
   EXPECT_THAT(fail(3, {"verify", path("nowhere")}), HasSubstr(path("nowhere")));
 }
 
