@@ -56,6 +56,18 @@ outlier_twins() {  # the function of a twin is that of its model
   done
 }
 
+# What threads share, under the thread sanitizer. On one OpenMP thread: libgomp is not instrumented, and its barriers
+# would be taken for races. The tests bring threads of their own.
+thread_sanitizer() {
+  cmake --preset tsan && cmake --build --preset tsan &&
+    OMP_NUM_THREADS=1 build/tsan/tests/runtime/runtime_test --gtest_filter='SessionTest.*:ConversationTest.*'
+}
+
+gate() {
+  cmake --preset release && cmake --build --preset release --target qvlm_cli &&
+    .venv/bin/python scripts/check_gate.py build/release/qvlm build/test/gate
+}
+
 one_openmp_runtime() {  # two would fight over the cores
   ldd build/dev/qvlm | tee /dev/stderr | grep -cE 'lib(gomp|omp|iomp5)[^/ ]*\.so' | grep -qx 1
 }
@@ -76,7 +88,9 @@ step openmp one_openmp_runtime
 ! $quick || finish
 step headers scripts/check_headers.sh build/dev
 step asan build_and_test asan
+step tsan thread_sanitizer
 step interop interop
 step twins outlier_twins
+step gate gate
 step quickstart scripts/quickstart.sh --items 200
 finish

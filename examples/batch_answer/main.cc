@@ -50,6 +50,8 @@ std::vector<Answer> answer_all(const qvlm::Session& session,
   std::vector<Answer> answers(images.size());
   std::atomic<std::size_t> next = 0;  // whoever is free takes the next image
   const auto work = [&] {
+    // Each answer computes on one core, so that threads do not compete for them.
+    qvlm::set_thread_count(1);
     for (std::size_t i = next++; i < images.size(); i = next++)
       answers[i] = answer(session, images[i], question);
   };
@@ -89,8 +91,7 @@ int main(int argc, char** argv) {
   if (argc < 4 || argc > 5 || threads == 0) {
     std::cerr << "usage: batch_answer MODEL FOLDER QUESTION [THREADS]\n"
                  "  FOLDER   its PNG, JPEG and WebP files are asked about, one line each\n"
-                 "  THREADS  answers in the making at once, default 2; each one computes on\n"
-                 "           OMP_NUM_THREADS cores, so set that to cores / THREADS\n";
+                 "  THREADS  answers in the making at once, default 2\n";
     return 2;
   }
   try {

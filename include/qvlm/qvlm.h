@@ -12,4 +12,5 @@
 #include <qvlm/recipe.h>
 #include <qvlm/scheme.h>
 #include <qvlm/session.h>
+#include <qvlm/threads.h>
 #include <qvlm/verify.h>

@@ -1,15 +1,13 @@
-// Threads: one OpenMP pool for the whole process, the same one LibTorch uses, so that two pools
-// never compete for the cores. The count is set once, at start.
+// Work split over the threads of qvlm/threads.h: one OpenMP pool for the whole process, the same one
+// LibTorch uses, so that two pools never compete for the cores.
 #pragma once
+
+#include <qvlm/threads.h>
 
 #include <cstdint>
 #include <functional>
 
 namespace qvlm {
-
-// Sets the number of threads for everything that follows; 0 means all cores.
-void set_thread_count(int threads);
-int thread_count();
 
 // Calls fn(begin, end) for ranges that cover [0, n), each of at least `grain` elements but the
 // last, on the pool; returns when all are done. Inside fn further calls (and LibTorch's own loops)

@@ -1,6 +1,7 @@
 // Session::generate on a random model: threads, seeds, stop texts and callbacks.
 #include <gtest/gtest.h>
 #include <qvlm/session.h>
+#include <qvlm/threads.h>
 
 #include <thread>
 
@@ -53,6 +54,18 @@ TEST_F(SessionTest, TwoThreadsReplyAsOneDoes) {
   ask_every_second(0);
   other.join();
   EXPECT_EQ(together, alone);
+}
+
+TEST_F(SessionTest, AThreadKeepsTheCountThatItSet) {
+  const int before = thread_count();
+  const Reply expected = reply(sampled(5));
+  std::thread other([&] {
+    set_thread_count(1);
+    EXPECT_EQ(reply(sampled(5)).ids, expected.ids);
+    EXPECT_EQ(thread_count(), 1);  // LibTorch sets its own at a thread's first use of it
+  });
+  other.join();
+  EXPECT_EQ(thread_count(), before);
 }
 
 TEST_F(SessionTest, SameSeedSameReply) {
