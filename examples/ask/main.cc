@@ -1,11 +1,13 @@
-// One question about one image, the answer streamed as it is decided. Ctrl-C ends the answer, not
-// the program: what was said so far stays.
+// Questions about one image, answers streamed as they are decided: one question from the command
+// line, or a dialogue from the keyboard. Ctrl-C ends an answer where it is.
 #include <qvlm/qvlm.h>
 
 #include <csignal>
 #include <exception>
 #include <iostream>
+#include <string>
 #include <string_view>
+#include <utility>
 
 namespace {
 
@@ -17,19 +19,35 @@ void on_interrupt(int) {
   std::signal(SIGINT, SIG_DFL);  // a second Ctrl-C ends the program at once
 }
 
-int ask(const char* model, const char* image, const char* question) {
-  // The image first: a wrong file name should not cost the time that a large model loads.
-  const qvlm::Question asked{.text = question, .images = {qvlm::Image::load(image)}};
-  const qvlm::Session session = qvlm::Session::open(model);
-  const qvlm::Reply reply = session.generate(asked, {}, [](std::string_view piece) {
-    std::cout << piece << std::flush;
-    return interrupted == 0;  // false ends the answer here
-  });
+// Gets the pieces of an answer; false ends it here.
+bool show(std::string_view piece) {
+  std::cout << piece << std::flush;
+  return interrupted == 0;
+}
+
+int ask(const qvlm::Session& session, const qvlm::Question& question) {
+  const qvlm::Reply reply = session.generate(question, {}, show);
   std::cout << "\n";
   if (reply.stop_reason == qvlm::StopReason::kCallback) {
     std::cerr << "ask: stopped after " << reply.ids.size() << " tokens\n";
     return 130;  // what a shell expects of an interrupted program
   }
+  return 0;
+}
+
+// The first question brings the image. What was said stays in the conversation, so "what colour is
+// it?" has an answer, and only the new words are run.
+int talk(const qvlm::Session& session, qvlm::Image image) {
+  qvlm::Conversation conversation = session.start();
+  qvlm::Question question{.images = {std::move(image)}};
+  while (std::cerr << "> ", std::getline(std::cin, question.text)) {
+    const qvlm::Reply reply = conversation.ask(question, {}, show);
+    std::cout << "\n";
+    std::cerr << "  (" << reply.prompt_tokens - reply.reused_tokens << " of " << reply.prompt_tokens
+              << " tokens run, first word after " << reply.first_token_seconds << " s)\n";
+    question.images.clear();
+  }
+  std::cerr << "\n";
   return 0;
 }
 
@@ -56,16 +74,22 @@ const char* advice(qvlm::ErrorKind kind) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 4) {
-    std::cerr << "usage: ask MODEL IMAGE QUESTION\n"
-                 "  MODEL     folder of a checkpoint, float or quantized\n"
-                 "  IMAGE     PNG, JPEG or WebP file\n"
-                 "  QUESTION  in quotes, \"what shape is in the image?\"\n";
+  if (argc != 3 && argc != 4) {
+    std::cerr
+        << "usage: ask MODEL IMAGE [QUESTION]\n"
+           "  MODEL     folder of a checkpoint, float or quantized\n"
+           "  IMAGE     PNG, JPEG or WebP file\n"
+           "  QUESTION  in quotes, \"what shape is in the image?\"; without one, questions are\n"
+           "            read from the keyboard, one a line\n";
     return 2;
   }
   std::signal(SIGINT, on_interrupt);
   try {
-    return ask(argv[1], argv[2], argv[3]);
+    // The image first: a wrong file name should not cost the time that a large model loads.
+    qvlm::Image image = qvlm::Image::load(argv[2]);
+    const qvlm::Session session = qvlm::Session::open(argv[1]);
+    if (argc == 3) return talk(session, std::move(image));
+    return ask(session, {.text = argv[3], .images = {std::move(image)}});
   } catch (const qvlm::Error& error) {
     std::cerr << "ask: " << error.what() << " (" << advice(error.kind()) << ")\n";
   } catch (const std::exception& error) {  // out of memory and the like

@@ -1,4 +1,7 @@
 // All of qvlm in one include. The packed kernels alone (qvlm/kernels.h) need none of the rest.
+//
+// Functions may be called from several threads at once, and objects used from several threads for
+// reading, unless a comment says otherwise. Failures are qvlm::Error (error.h).
 #pragma once
 
 #include <qvlm/analyze.h>

@@ -9,10 +9,12 @@
 //   overrides:                     # regular expressions over whole names; the last match wins
 //     - match: "vision_tower\\..*|projector\\..*|lm_head"
 //       keep: float
-//   calibration: {samples: 64}     # the last four: the search of clip ratios on calibration data;
+//   calibration: {samples: 64}     # from here on: the search of clip ratios on calibration data;
 //   plan: {strategy: entropy, max_depth: 3, budget_share: 0.5}      # left out: nothing is searched
-//   search: {activation_clip: [1, 0.95, 0.9, 0.85, 0.8], token_weights: {image: 1, text: 5, answer:
-//   30}} vision_encoder: {}
+//   search:
+//     activation_clip: [1, 0.95, 0.9, 0.85, 0.8]
+//     token_weights: {image: 1, text: 5, answer: 30}
+//   vision_encoder: {}
 //
 // Linears are named vision_tower.*, projector.*, decoder.*, lm_head, as `qvlm inspect` prints them.
 #pragma once

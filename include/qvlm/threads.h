@@ -1,5 +1,5 @@
-// How many threads qvlm computes on. They are OpenMP's, one pool for the whole process that LibTorch
-// uses too; at first as many as OMP_NUM_THREADS says, or all cores.
+// How many threads qvlm computes on. They are OpenMP's, one pool for the whole process that
+// LibTorch uses too; at first as many as OMP_NUM_THREADS says, or all cores.
 #pragma once
 
 namespace qvlm {

@@ -1,5 +1,5 @@
-// Work split over the threads of qvlm/threads.h: one OpenMP pool for the whole process, the same one
-// LibTorch uses, so that two pools never compete for the cores.
+// Work split over the threads of qvlm/threads.h: one OpenMP pool for the whole process, the same
+// one LibTorch uses, so that two pools never compete for the cores.
 #pragma once
 
 #include <qvlm/threads.h>
