@@ -46,7 +46,7 @@ struct Share {
 // What was run and on what, so that a comparison months later knows. Hashes are of contents.
 struct ReportIdentity {
   std::string model_sha256;  // of all files of the model folder
-  std::string data_sha256;   // of questions and images that were used
+  std::string data_sha256;   // of the file of questions and of the images that were used
   std::string tool;          // "qvlm 0.1.0"
   std::string cpu;           // "AMD EPYC, avx512vnni": its name and the best level it has
   std::string cpu_level;     // of the kernels that ran
@@ -81,6 +81,7 @@ struct Report {
   // Safetensors file with "logits", float32 [items, vocab]: at the first answer position. May be
   // empty.
   std::filesystem::path logits_file;
+  std::string logits_sha256;  // of that file as it was written: a later run may have replaced it
 
   Share accuracy() const;
   std::vector<std::pair<std::string, Share>> accuracy_by_category() const;  // in name order
@@ -100,7 +101,8 @@ struct EvaluateOptions {
   std::filesystem::path logits_file = {};  // empty: logits are not kept
   bool hashes = false;                     // fill the hashes of Report::identity
   // Fill Report::speed, behind the questions and once peak memory has been read. It loads the model
-  // a second time, in float; where memory is too small for that, it is left out with a warning.
+  // a second time, in float; where memory is too small for that, it is left out with a warning. It
+  // takes half a minute at most, or six prompts of a model that is slower than that: minutes at 7B.
   bool speed = false;
   // A report that the result will be compared with: what compare() would refuse is refused before
   // the model is loaded, as is a logits file that would replace the reference's. Not owned.
@@ -132,8 +134,8 @@ struct Comparison {
 };
 
 // Throws kInvalidArgument when the two did not run the same items or differ in protocol or
-// max_new_tokens, kNotFound or kCorrupt when a
-// logits file that a report names cannot be read.
+// max_new_tokens, kNotFound or kCorrupt when a logits file that a report names cannot be read or
+// was replaced by another run.
 Comparison compare(const Report& result, const Report& reference);
 
 }  // namespace qvlm

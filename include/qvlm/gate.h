@@ -2,7 +2,7 @@
 //
 //   qvlm::Verdict verdict = qvlm::gate(qvlm::Report::load("w4a8.json"),
 //                                      qvlm::Report::load("reference.json"),
-//                                      qvlm::Limits::load("configs/gates/w4a8.yaml"));
+//                                      qvlm::Limits::load("configs/gates/regression.yaml"));
 //   return verdict.passed() ? 0 : 5;
 //
 // Statistics, rules and limits in words: docs/ci.md.
@@ -86,8 +86,8 @@ struct Verdict {
 };
 
 // Compares. The same numbers give the same verdict. Throws what compare() does, and
-// kInvalidArgument for reports of different data (by hash, where both have one) or different
-// options.
+// kInvalidArgument for reports of different data (by hash, where both have one). Logits that are
+// not there any more are no error: the row about them says so.
 Verdict gate(const Report& result, const Report& reference, const Limits& limits);
 
 }  // namespace qvlm

@@ -1,7 +1,9 @@
 // qvlm gate: a report against its reference, for CI.
 #include <qvlm/gate.h>
 
+#include <filesystem>
 #include <iostream>
+#include <vector>
 
 #include "base/error.h"
 #include "base/mapped_file.h"
@@ -10,10 +12,29 @@
 #include "cli/output_place.h"
 
 namespace qvlm::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Makes place for an output: what an earlier run left there would pass for this one's when this one
+// ends with an error.
+void clear_output(const std::string& file, const std::vector<std::string>& others) {
+  if (file.empty()) return;
+  for (const std::string& other : others) {
+    require(other.empty() || fs::weakly_canonical(file) != fs::weakly_canonical(other),
+            ErrorKind::kInvalidArgument, "cannot write ", file,
+            ": it is another file of this command");
+  }
+  check_output(file);
+  fs::remove(file);
+}
+
+}  // namespace
 
 void run(const GateCommand& command, const CommonOptions& common) {
-  check_output(command.junit);
-  check_output(command.markdown);
+  clear_output(command.junit, {command.report, command.reference, command.limits});
+  clear_output(command.markdown,
+               {command.report, command.reference, command.limits, command.junit});
   const Limits limits = Limits::load(command.limits);
   const Verdict verdict =
       gate(Report::load(command.report), Report::load(command.reference), limits);

@@ -9,10 +9,16 @@
 namespace qvlm::cli {
 namespace {
 
+// XML has no way to write the other control characters; a category may have some in its name.
+std::string without_controls(std::string text) {
+  std::erase_if(text, [](unsigned char c) { return c < 0x20 && c != '\t' && c != '\n'; });
+  return text;
+}
+
 std::string row_text(const GateRow& row) {
   Verdict one;
   one.rows = {row};
-  return gate_table(one).text() + row.why + "\n";
+  return without_controls(gate_table(one).text() + row.why + "\n");
 }
 
 bool is_outcome(const GateRow& row, GateOutcome outcome) {
@@ -22,14 +28,14 @@ bool is_outcome(const GateRow& row, GateOutcome outcome) {
 void add_case(pugi::xml_node suite, const GateRow& row) {
   pugi::xml_node test = suite.append_child("testcase");
   test.append_attribute("classname") = "qvlm.gate";
-  test.append_attribute("name") = row.what.c_str();
+  test.append_attribute("name") = without_controls(row.what).c_str();
   const char* kind = row.outcome == GateOutcome::kFail         ? "failure"
                      : row.outcome == GateOutcome::kCannotTest ? "error"
                      : row.outcome == GateOutcome::kSkipped    ? "skipped"
                                                                : nullptr;
   if (kind != nullptr) {
     pugi::xml_node reason = test.append_child(kind);
-    reason.append_attribute("message") = row.why.c_str();
+    reason.append_attribute("message") = without_controls(row.why).c_str();
     reason.text().set(row_text(row).c_str());
   } else {
     test.append_child("system-out").text().set(row_text(row).c_str());
@@ -45,7 +51,7 @@ std::string gate_junit(const Verdict& verdict, const GateTitle& title) {
   };
   pugi::xml_document document;
   pugi::xml_node suite = document.append_child("testsuites").append_child("testsuite");
-  const std::string name = title.result + " against " + title.reference;
+  const std::string name = without_controls(title.result + " against " + title.reference);
   suite.append_attribute("name") = name.c_str();
   suite.append_attribute("tests") =
       static_cast<long long>(std::ssize(verdict.rows) - count(GateOutcome::kNoLimit));

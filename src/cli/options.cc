@@ -332,7 +332,7 @@ void Parser::add_gate() {
       app_, chosen_, gate_, "gate",
       "Compares a report of `qvlm evaluate` with a reference item by item; exits with 5 when it is "
       "beyond a limit, with 2 when a limit asks for more than so few items can show.",
-      "qvlm gate w4a8.json --against reference.json --limits configs/gates/w4a8.yaml");
+      "qvlm gate w4a8.json --against reference.json --limits configs/gates/regression.yaml");
   verb->add_option("REPORT", gate_.report, "report of the model to judge")
       ->required()
       ->check(not_empty())

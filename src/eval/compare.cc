@@ -7,6 +7,7 @@
 #include "eval/logits_file.h"
 #include "eval/metrics.h"
 #include "eval/protocol.h"
+#include "io/sha256.h"
 
 namespace qvlm {
 namespace {
@@ -17,7 +18,19 @@ void check_rows(const LogitsFile& logits, const Report& report) {
           " rows, one an item, got ", logits.rows());
 }
 
+void check_logits(const Report& report) {
+  if (!std::filesystem::exists(report.logits_file)) return;  // opening it will tell
+  require(has_own_logits(report), ErrorKind::kCorrupt, report.logits_file.string(),
+          ": is not the file that was written with the report of ", report.model,
+          ": another run replaced it");
+}
+
 }  // namespace
+
+bool has_own_logits(const Report& report) {
+  if (report.logits_file.empty() || !std::filesystem::exists(report.logits_file)) return false;
+  return report.logits_sha256.empty() || sha256_file(report.logits_file) == report.logits_sha256;
+}
 
 std::optional<std::vector<double>> logit_divergences(const Report& result,
                                                      const Report& reference,
@@ -82,6 +95,8 @@ Comparison compare(const Report& result, const Report& reference) {
   comparison.agreement = make_share(same, static_cast<std::int64_t>(partners.size()));
   comparison.mcnemar_p = mcnemar_p(comparison.lost, comparison.won);
   if (!changes.empty()) comparison.margin_change = mean(changes);
+  check_logits(result);
+  check_logits(reference);
   if (const auto divergences = logit_divergences(result, reference, partners)) {
     comparison.kl_mean = mean(*divergences);
     comparison.kl_median = median(*divergences);

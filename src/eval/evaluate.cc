@@ -10,6 +10,7 @@
 #include "eval/question_runner.h"
 #include "eval/report_json.h"
 #include "eval/speed.h"
+#include "io/sha256.h"
 #include "model/memory_plan.h"
 
 namespace qvlm {
@@ -89,13 +90,14 @@ Report evaluate(const std::filesystem::path& model,
     logits->commit(static_cast<std::int64_t>(report.items.size()),
                    engine.model().config().text.vocab_size);
     report.logits_file = options.logits_file;
+    report.logits_sha256 = sha256_file(options.logits_file);
   }
   report.identity = identify_run();
   if (options.hashes) {
     report.identity.model_sha256 = hash_model(model);
     report.identity.data_sha256 = hash_data(dataset, report.items.size());
   }
-  if (options.speed) report.speed = measure_speed(engine, model, dataset, options);
+  if (options.speed) report.speed = measure_speed(engine, model, dataset, options, progress);
   return report;
 }
 

@@ -12,20 +12,34 @@
 namespace qvlm {
 namespace {
 
-std::vector<ItemPair> make_pairs(const Report& result, const Report& reference) {
+struct Pairs {
+  std::vector<ItemPair> items;
+  std::string why_no_logits;  // empty: they are compared
+};
+
+// A reference that is kept in a repository usually comes without its logits.
+std::string find_missing_logits(const Report& report) {
+  if (has_own_logits(report)) return "";
+  if (report.logits_file.empty()) return join("the run of ", report.model, " kept no logits");
+  const bool replaced = std::filesystem::exists(report.logits_file);
+  return join(report.logits_file.string(),
+              replaced ? ": was replaced by another run's" : ": is not there");
+}
+
+Pairs make_pairs(const Report& result, const Report& reference) {
   const std::vector<std::size_t> partners = pair_items(result, reference);
   require(!partners.empty(), ErrorKind::kInvalidArgument, "the reports have no items");
-  std::vector<ItemPair> pairs;
+  Pairs pairs;
   for (std::size_t i = 0; i < partners.size(); ++i)
-    pairs.push_back({&reference.items[partners[i]], &result.items[i], std::nullopt});
-  // A reference that is kept in a repository usually comes without its logits.
-  if (!std::filesystem::exists(result.logits_file) ||
-      !std::filesystem::exists(reference.logits_file))
-    return pairs;
-  if (const auto divergences = logit_divergences(result, reference, partners)) {
-    for (std::size_t i = 0; i < pairs.size(); ++i)
-      pairs[i].logit_kl = (*divergences)[i];
+    pairs.items.push_back({&reference.items[partners[i]], &result.items[i], std::nullopt});
+  for (const Report* report : {&reference, &result}) {
+    pairs.why_no_logits = find_missing_logits(*report);
+    if (!pairs.why_no_logits.empty()) return pairs;
   }
+  const auto divergences = logit_divergences(result, reference, partners);
+  if (!divergences) pairs.why_no_logits = "the vocabularies differ in size";
+  for (std::size_t i = 0; divergences && i < divergences->size(); ++i)
+    pairs.items[i].logit_kl = (*divergences)[i];
   return pairs;
 }
 
@@ -34,7 +48,7 @@ void check_data(const Report& result, const Report& reference) {
   const std::string& before = reference.identity.data_sha256;
   require(after.empty() || before.empty() || after == before, ErrorKind::kInvalidArgument,
           "the reports were made from different data: ", result.data, " and ", reference.data,
-          " differ in their questions or images");
+          " differ in data.jsonl, meta.json or images");
 }
 
 void add_accuracy(const std::vector<ItemPair>& pairs, const Limits& limits, Verdict& verdict) {
@@ -67,7 +81,8 @@ void note_differences(const Report& result, const Report& reference, Verdict& ve
   };
   const ReportIdentity& before = reference.identity;
   const ReportIdentity& after = result.identity;
-  if (before.model_sha256 != after.model_sha256)
+  const bool hashed = !before.model_sha256.empty() && !after.model_sha256.empty();
+  if (hashed && before.model_sha256 != after.model_sha256)
     verdict.notes.push_back("the model's files are not those of the reference");
   note("execution", reference.execution, result.execution);
   note("KV cache", reference.kv_cache, result.kv_cache);
@@ -94,12 +109,12 @@ bool Verdict::passed() const {
 
 Verdict gate(const Report& result, const Report& reference, const Limits& limits) {
   check_data(result, reference);
-  const std::vector<ItemPair> pairs = make_pairs(result, reference);
+  const auto [pairs, why_no_logits] = make_pairs(result, reference);
   Verdict verdict;
   add_accuracy(pairs, limits, verdict);
   verdict.rows.push_back(changed_answers_row(pairs, limits.max_changed_answers));
   verdict.rows.push_back(option_kl_row(pairs, limits.max_option_kl));
-  verdict.rows.push_back(logit_kl_row(pairs, limits.max_logit_kl));
+  verdict.rows.push_back(logit_kl_row(pairs, limits.max_logit_kl, why_no_logits));
   verdict.rows.push_back(margin_row(pairs, limits.max_margin_drop));
   verdict.rows.push_back(length_row(pairs, limits.max_length_change));
   verdict.rows.push_back(

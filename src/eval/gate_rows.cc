@@ -18,6 +18,8 @@ struct Sample {
   std::vector<double> values;
   std::vector<std::size_t> groups;
 
+  std::size_t group_count() const { return numbers_.size(); }
+
   // A question without an image stands alone.
   void add(const ItemPair& pair, double value) {
     std::vector<std::string> key = pair.after->images;
@@ -54,20 +56,60 @@ void judge(GateRow& row, bool failed, const std::string& why) {
   if (failed) row.why = why;
 }
 
+// Fewer images say nothing about others: their interval is a guess, and without a spread it is a
+// point.
+constexpr std::size_t kLeastGroups = 30;
+
+// A limit on a share that allows fewer items than these, but some, is left to chance.
+constexpr int kLeastAllowed = 2;
+
+// Whether a mean is beyond its limit, and why it cannot be told.
+struct MeanRule {
+  // A failure is also an interval that excludes 0: for changes that go either way by chance. A
+  // divergence does not.
+  bool excludes_zero = true;
+  bool one_sided = false;     // a change below 0 is no failure
+  std::int64_t expected = 0;  // items that have the quantity on either side
+};
+
 // The part that rows about means share. `change`: what the limit is about, in units of `scale`.
-GateRow mean_row(GateRow row, const Sample& sample, double scale, std::optional<double> limit) {
+GateRow mean_row(GateRow row,
+                 const Sample& sample,
+                 double scale,
+                 std::optional<double> limit,
+                 const MeanRule& rule,
+                 const std::string& why) {
   const Interval interval = bootstrap_mean(sample.values, sample.groups);
   row.change = mean(sample.values) / scale;
   row.interval = GateRange{interval.low / scale, interval.high / scale};
   row.items = std::ssize(sample.values);
   row.limit = limit;
   const double half = interval.half_width() / scale;
-  row.detectable = detectable_mean(half, limit.value_or(0.0));
+  const double allowed = limit.value_or(0.0);
+  row.detectable =
+      rule.excludes_zero ? detectable_mean(half, allowed) : allowed + detectable_excess(half);
   if (!limit) return row;
-  if (*limit < detectable_mean(half)) {
-    return cannot_test(std::move(row), join("these ", row.items, " items show a change from ",
-                                            detectable_mean(half), " on, the limit is ", *limit));
+  const bool is_certain =
+      !rule.excludes_zero || row.interval->low > 0.0 || row.interval->high < 0.0;
+  const double size = rule.one_sided ? *row.change : std::abs(*row.change);
+  if (size > *limit && is_certain) {
+    judge(row, true, why);
+    return row;
   }
+  if (row.items < rule.expected) {
+    return cannot_test(std::move(row), join("only ", row.items, " of ", rule.expected,
+                                            " items have the same options in both reports"));
+  }
+  if (sample.group_count() < kLeastGroups) {
+    return cannot_test(std::move(row), join("a mean needs ", kLeastGroups, " images or more, got ",
+                                            sample.group_count()));
+  }
+  const double smallest = rule.excludes_zero ? detectable_mean(half) : detectable_excess(half);
+  if (*limit < smallest) {
+    return cannot_test(std::move(row), join("these ", row.items, " items show a change from ",
+                                            smallest, " on, the limit is ", *limit));
+  }
+  judge(row, false, "");
   return row;
 }
 
@@ -76,7 +118,7 @@ double kl_of_options(const ItemPair& pair) {
 }
 
 bool has_options(const ItemPair& pair) {
-  return pair.after->options.size() > 1 && pair.after->options == pair.before->options;
+  return pair.after->options.size() > 1 || pair.before->options.size() > 1;
 }
 
 }  // namespace
@@ -103,14 +145,14 @@ GateRow accuracy_row(std::string what,
   row.interval = GateRange{interval.low, interval.high};
   row.mcnemar_p = mcnemar_p(row.lost, row.won);
   const double win_rate = static_cast<double>(row.won) / n;
-  row.detectable = detectable_loss(row.items, win_rate, limit.value_or(0.0));
+  const double smallest = detectable_loss(row.items, win_rate, 0.0);
+  row.detectable = limit ? detectable_loss(row.items, win_rate, *limit) : smallest;
   if (!limit) return row;
-  if (is_loss(row.lost, row.won, n * *limit)) {
+  if (is_loss(row.lost, row.won, n * *limit) && row.interval->low > 0.0) {
     judge(row, true,
           join("lost ", row.lost, " right answers and won ", row.won, " of ", row.items));
     return row;
   }
-  const double smallest = detectable_loss(row.items, win_rate, 0.0);
   if (*limit < smallest) {
     return cannot_test(std::move(row), join(row.items, " items show a loss from ", points(smallest),
                                             " on, the limit is ", points(*limit)));
@@ -130,41 +172,50 @@ GateRow changed_answers_row(const std::vector<ItemPair>& pairs, std::optional<do
   const Interval interval = bootstrap_mean(changed.values, changed.groups);
   row.interval = GateRange{interval.low, interval.high};
   row.change = mean(changed.values);
+  row.detectable = detectable_share(row.items, limit.value_or(0.0));
+  const double allowed = limit.value_or(0.0) * static_cast<double>(row.items);
+  // 0 asks for no change at all, which any number of items can show.
+  if (limit && *row.change <= *limit && allowed > 0.0 && allowed < kLeastAllowed) {
+    return cannot_test(std::move(row),
+                       join(points(*limit), " of ", row.items, " items is less than ",
+                            kLeastAllowed, " of them: chance would decide; 0 allows none"));
+  }
   judge(row, limit && *row.change > *limit, "more answers changed than the limit allows");
   return row;
 }
 
 GateRow option_kl_row(const std::vector<ItemPair>& pairs, std::optional<double> limit) {
   Sample sample;
+  MeanRule rule{.excludes_zero = false};
   for (const ItemPair& pair : pairs) {
-    if (has_options(pair)) sample.add(pair, kl_of_options(pair));
+    if (!has_options(pair)) continue;
+    ++rule.expected;
+    if (pair.before->options == pair.after->options) sample.add(pair, kl_of_options(pair));
   }
   GateRow row{.what = "option KL", .unit = GateUnit::kNats};
   if (sample.values.empty())
     return missing(row.what, row.unit, limit, "no item has the same options in both reports");
-  row = mean_row(std::move(row), sample, 1.0, limit);
-  if (row.outcome != GateOutcome::kCannotTest || *row.change > *limit)
-    judge(row, limit && *row.change > *limit, "the options' probabilities moved");
-  return row;
+  return mean_row(std::move(row), sample, 1.0, limit, rule, "the options' probabilities moved");
 }
 
-GateRow logit_kl_row(const std::vector<ItemPair>& pairs, std::optional<double> limit) {
+GateRow logit_kl_row(const std::vector<ItemPair>& pairs,
+                     std::optional<double> limit,
+                     const std::string& why_missing) {
   Sample sample;
   for (const ItemPair& pair : pairs) {
     if (pair.logit_kl) sample.add(pair, *pair.logit_kl);
   }
   GateRow row{.what = "logit KL", .unit = GateUnit::kNats};
-  if (sample.values.empty())
-    return missing(row.what, row.unit, limit, "the logits of one report are not there");
-  row = mean_row(std::move(row), sample, 1.0, limit);
-  if (row.outcome != GateOutcome::kCannotTest || *row.change > *limit)
-    judge(row, limit && *row.change > *limit, "the probabilities of the first token moved");
-  return row;
+  if (sample.values.empty()) return missing(row.what, row.unit, limit, why_missing);
+  return mean_row(std::move(row), sample, 1.0, limit, {.excludes_zero = false},
+                  "the probabilities of the first token moved");
 }
 
 GateRow margin_row(const std::vector<ItemPair>& pairs, std::optional<double> limit) {
   Sample drops, before, after;
+  MeanRule rule;
   for (const ItemPair& pair : pairs) {
+    rule.expected += pair.before->margin || pair.after->margin ? 1 : 0;
     if (!pair.before->margin || !pair.after->margin) continue;
     drops.add(pair, *pair.before->margin - *pair.after->margin);
     before.add(pair, *pair.before->margin);
@@ -175,11 +226,8 @@ GateRow margin_row(const std::vector<ItemPair>& pairs, std::optional<double> lim
     return missing(row.what, row.unit, limit, "no item has a margin in both reports");
   row.reference = mean(before.values);
   row.result = mean(after.values);
-  row = mean_row(std::move(row), drops, 1.0, limit);
-  const bool failed = limit && *row.change > *limit && row.interval->low > 0.0;
-  if (row.outcome != GateOutcome::kCannotTest || failed)
-    judge(row, failed, "right options lead by less");
-  return row;
+  rule.one_sided = true;
+  return mean_row(std::move(row), drops, 1.0, limit, rule, "right options lead by less");
 }
 
 GateRow length_row(const std::vector<ItemPair>& pairs, std::optional<double> limit) {
@@ -196,22 +244,22 @@ GateRow length_row(const std::vector<ItemPair>& pairs, std::optional<double> lim
   row.result = after / n;
   row.relative = true;
   if (before == 0.0) return missing(row.what, row.unit, limit, "the reference's answers are empty");
-  row = mean_row(std::move(row), changes, before / n, limit);
-  const bool excludes_zero = row.interval->low > 0.0 || row.interval->high < 0.0;
-  const bool failed = limit && std::abs(*row.change) > *limit && excludes_zero;
-  if (row.outcome != GateOutcome::kCannotTest || failed)
-    judge(row, failed, *row.change > 0.0 ? "answers are longer" : "answers are shorter");
-  return row;
+  return mean_row(std::move(row), changes, before / n, limit, {},
+                  after > before ? "answers are longer" : "answers are shorter");
 }
 
 GateRow bytes_row(std::string what,
                   std::int64_t reference,
                   std::int64_t result,
                   const Limits& limits) {
+  if (reference == 0 || result == 0) {
+    const auto limit = limits.exact_bytes ? std::optional(1.0) : limits.max_bytes_ratio;
+    return missing(std::move(what), GateUnit::kBytes, limit, "one report does not have it");
+  }
   GateRow row{.what = std::move(what), .unit = GateUnit::kBytes, .relative = true};
   row.reference = static_cast<double>(reference);
   row.result = static_cast<double>(result);
-  row.change = reference == 0 ? 1.0 : *row.result / *row.reference;
+  row.change = *row.result / *row.reference;
   if (limits.exact_bytes) {
     row.limit = 1.0;
     judge(row, result != reference, join("must be exactly ", reference, " bytes, is ", result));
@@ -264,18 +312,16 @@ GateRow speed_row(std::string what,
     return cannot_test(std::move(row),
                        "another CPU than the reference's; other_cpu: skip or judge allows it");
   }
-  if (row.interval->low >= *limit) {
-    judge(row, false, "");
-    return row;
-  }
-  judge(row, *row.change < *limit && row.interval->high < 1.0,
-        "slower, measured against float in the same run");
+  const bool is_slow = *row.change < *limit;
   // What is allowed must be more than what the clock is unsure of.
   const double unsure = 1.0 - row.interval->low / *row.change;
-  if (row.outcome == GateOutcome::kPass && unsure > 1.0 - *limit) {
+  const bool passes = row.interval->low >= *limit || (!is_slow && unsure <= 1.0 - *limit);
+  const bool fails = is_slow && row.interval->high < std::max(1.0, *limit);
+  if (!passes && !fails) {
     return cannot_test(std::move(row),
                        join("the rounds leave it open by ", points(unsure), ": a busy machine"));
   }
+  judge(row, fails, "slower, measured against float in the same run");
   return row;
 }
 

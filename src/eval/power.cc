@@ -9,16 +9,16 @@
 namespace qvlm {
 namespace {
 
-constexpr double kOneSided = 1.959963984540054;        // normal quantile of 97.5 %
+constexpr double kTwoSided = 1.959963984540054;        // normal quantile of 97.5 %
 constexpr double kPowerQuantile = 0.8416212335729143;  // of 80 %
 
-// The exact test, and beyond a few thousand flips the normal one with its continuity correction:
-// there the two agree and the sum of the exact one grows long.
+// The exact test, and beyond many flips the normal one with its continuity correction: there the
+// two agree and the sum of the exact one grows long.
 bool is_significant(std::int64_t lost, std::int64_t won) {
-  constexpr std::int64_t kMany = 2000;
+  constexpr std::int64_t kMany = 1000;
   if (lost + won < kMany) return mcnemar_p(lost, won) < kSignificance;
   const double difference = static_cast<double>(lost - won);
-  return std::abs(difference) - 1.0 > kOneSided * std::sqrt(static_cast<double>(lost + won));
+  return std::abs(difference) - 1.0 > kTwoSided * std::sqrt(static_cast<double>(lost + won));
 }
 
 // P(X = k) for k = 0, 1, ... up to where the tail is below 1e-12.
@@ -31,21 +31,36 @@ std::vector<double> poisson(double mean) {
   return shares;
 }
 
-double power_at(double loss, std::int64_t items, double win_rate, double limit) {
-  const double n = static_cast<double>(items);
-  const std::vector<double> won = poisson(n * win_rate);
-  std::vector<double> at_least = poisson(n * (loss + win_rate));  // P(X >= k)
-  for (std::size_t k = at_least.size() - 1; k-- > 0;)
-    at_least[k] += at_least[k + 1];
-  double power = 0.0;
-  std::size_t enough = 0;  // fewest lost items that count, which grow with those won
-  for (std::size_t k = 0; k < won.size(); ++k) {
-    while (enough < at_least.size() &&
-           !is_loss(static_cast<std::int64_t>(enough), static_cast<std::int64_t>(k), n * limit))
-      ++enough;
-    if (enough < at_least.size()) power += won[k] * at_least[enough];
+// P(X >= k) for the same.
+std::vector<double> poisson_tail(double mean) {
+  std::vector<double> shares = poisson(mean);
+  for (std::size_t k = shares.size() - 1; k-- > 0;)
+    shares[k] += shares[k + 1];
+  return shares;
+}
+
+// For each number of won items the fewest lost ones that count as a loss.
+std::vector<std::size_t> find_thresholds(std::size_t most_won, double allowed) {
+  std::vector<std::size_t> fewest;
+  std::size_t lost = 0;  // grows with those won
+  for (std::size_t won = 0; won < most_won; ++won) {
+    while (!is_loss(static_cast<std::int64_t>(lost), static_cast<std::int64_t>(won), allowed))
+      ++lost;
+    fewest.push_back(lost);
   }
-  return power;
+  return fewest;
+}
+
+// The smallest `value` from 0 to 1 at which the growing function `power` reaches kPower; 1 if none.
+template <class Function>
+double find_power(const Function& power) {
+  double low = 0.0, high = 1.0;
+  if (power(high) < kPower) return 1.0;
+  for (int step = 0; step < 40 && high - low > 1e-6; ++step) {
+    const double middle = 0.5 * (low + high);
+    (power(middle) < kPower ? low : high) = middle;
+  }
+  return high;
 }
 
 }  // namespace
@@ -55,21 +70,38 @@ bool is_loss(std::int64_t lost, std::int64_t won, double allowed) {
 }
 
 double detectable_loss(std::int64_t items, double win_rate, double limit) {
-  double low = 0.0, high = 1.0;
-  if (power_at(high, items, win_rate, limit) < kPower) return 1.0;
-  for (int step = 0; step < 40 && high - low > 1e-6; ++step) {
-    const double middle = 0.5 * (low + high);
-    (power_at(middle, items, win_rate, limit) < kPower ? low : high) = middle;
-  }
-  return high;
+  const double n = static_cast<double>(items);
+  const std::vector<double> won = poisson(n * win_rate);
+  const std::vector<std::size_t> fewest = find_thresholds(won.size(), n * limit);
+  return find_power([&](double loss) {
+    const std::vector<double> at_least = poisson_tail(n * (loss + win_rate));
+    double power = 0.0;
+    for (std::size_t k = 0; k < won.size(); ++k) {
+      if (fewest[k] < at_least.size()) power += won[k] * at_least[fewest[k]];
+    }
+    return power;
+  });
+}
+
+double detectable_share(std::int64_t items, double limit) {
+  const double n = static_cast<double>(items);
+  const auto fewest = static_cast<std::size_t>(std::floor(n * limit)) + 1;
+  return find_power([&](double share) {
+    const std::vector<double> at_least = poisson_tail(n * share);
+    return fewest < at_least.size() ? at_least[fewest] : 0.0;
+  });
 }
 
 double detectable_mean(double half_width) {
-  return half_width * (1.0 + kPowerQuantile / kOneSided);
+  return half_width + detectable_excess(half_width);
 }
 
 double detectable_mean(double half_width, double limit) {
-  return std::max(detectable_mean(half_width), limit + half_width * kPowerQuantile / kOneSided);
+  return std::max(detectable_mean(half_width), limit + detectable_excess(half_width));
+}
+
+double detectable_excess(double half_width) {
+  return half_width * kPowerQuantile / kTwoSided;
 }
 
 }  // namespace qvlm

@@ -16,13 +16,18 @@ bool is_loss(std::int64_t lost, std::int64_t won, double allowed);
 // The smallest true loss of accuracy (share of items) that such a gate finds with kPower.
 //   win_rate: share of items that turn right by churn alone; as many turn wrong by it.
 //   limit: loss that is allowed, as a share.
-// Lost and won items are counted as Poisson variables. 1 when no loss can be found: 5 items or
-// less.
+// Lost and won items are counted as Poisson variables, each question for itself. 1 when no loss can
+// be found: 5 items or less.
 double detectable_loss(std::int64_t items, double win_rate, double limit);
 
-// The same for a mean with this half-width of its 95 % interval: what must be added to 0, or to a
-// limit, to be found.
+// The smallest true share of changed items of which more than `limit` are seen with kPower.
+double detectable_share(std::int64_t items, double limit);
+
+// Means with this half-width of their 95 % interval. The smallest that is found where being found
+// means that the interval excludes 0, and that the mean is beyond a limit.
 double detectable_mean(double half_width);
 double detectable_mean(double half_width, double limit);
+// How far beyond a limit a mean must be to be seen beyond it with kPower.
+double detectable_excess(double half_width);
 
 }  // namespace qvlm

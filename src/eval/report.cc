@@ -159,6 +159,7 @@ Report Report::load(const fs::path& file) {
   report.peak_memory_bytes = json.get_int("peak_memory_bytes");
   const std::string logits = json.get_string("logits_file", "");
   if (!logits.empty()) report.logits_file = file.parent_path() / logits;
+  report.logits_sha256 = json.get_string("logits_sha256", "");
   report.items = read_items(json);
   return report;
 }
@@ -187,6 +188,7 @@ void Report::save(const fs::path& file) const {
   json.set("seconds", seconds);
   json.set("peak_memory_bytes", peak_memory_bytes);
   json.set("logits_file", seen_from(logits_file, file.parent_path()).string());
+  json.set("logits_sha256", logits_sha256);
   write_text_file(file, with_items(json, items));
 }
 

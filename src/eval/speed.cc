@@ -109,18 +109,30 @@ bool is_settled(const std::vector<double>& ratios) {
   return median_range(ratios).half_width() < 0.05 * median(ratios);
 }
 
-SpeedReport run_in_turns(const SpeedPrompt& prompt, const Engine& engine, const Engine& baseline) {
+bool is_done(const SpeedReport& report, double seconds) {
+  const auto rounds = std::ssize(report.prefill);
+  if (seconds >= kMostSpeedSeconds) return rounds >= 3;
+  return rounds >= kLeastSpeedRounds && is_settled(report.prefill) && is_settled(report.decode);
+}
+
+SpeedReport run_in_turns(const SpeedPrompt& prompt,
+                         const Engine& engine,
+                         const Engine& baseline,
+                         const ProgressCallback& progress) {
+  const auto start = Clock::now();
   prompt.run(engine);  // fills caches, as does the next
   prompt.run(baseline);
-  const auto start = Clock::now();
-  prompt.run(baseline);
-  const double usual = std::max(seconds_since(start), 1e-6);
+  const auto second = Clock::now();
+  if (seconds_since(start) < kMostSpeedSeconds) prompt.run(baseline);
+  const double usual = std::max(seconds_since(second), 1e-6);
   const int times = static_cast<int>(std::clamp(std::ceil(kLeastSeconds / usual), 1.0, 1000.0));
   SpeedReport report;
-  while (std::ssize(report.prefill) < kLeastSpeedRounds ||
-         (seconds_since(start) < kMostSpeedSeconds &&
-          !(is_settled(report.prefill) && is_settled(report.decode))))
+  while (!is_done(report, seconds_since(start))) {
+    const std::int64_t round = std::ssize(report.prefill);
+    if (progress)
+      progress({round, std::max<std::int64_t>(round + 1, kLeastSpeedRounds), "rounds of speed"});
     run_round(prompt, engine, baseline, times, report);
+  }
   return report;
 }
 
@@ -129,12 +141,14 @@ SpeedReport run_in_turns(const SpeedPrompt& prompt, const Engine& engine, const 
 std::optional<SpeedReport> measure_speed(const Engine& engine,
                                          const std::filesystem::path& model,
                                          const Dataset& dataset,
-                                         const EvaluateOptions& options) {
+                                         const EvaluateOptions& options,
+                                         const ProgressCallback& progress) {
   const SpeedPrompt prompt(dataset, options.kv_cache);
   if (!fits(engine, model, prompt)) return std::nullopt;
   const Engine baseline = Engine::load(model, Execution::kFloat);
   SpeedReport report;
-  for_each_apart(1, [&](std::int64_t) { report = run_in_turns(prompt, engine, baseline); });
+  for_each_apart(1,
+                 [&](std::int64_t) { report = run_in_turns(prompt, engine, baseline, progress); });
   return report;
 }
 

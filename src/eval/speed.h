@@ -14,16 +14,18 @@
 namespace qvlm {
 
 // Runs the first item of the data set. Loads `model` once more, in float; nothing, and a warning in
-// the log, where the memory for that is not there. Rounds go on, for at most kMostSpeedSeconds
-// beyond the first kLeastSpeedRounds, until the medians are known to a twentieth. A round of a
-// large model is a prompt and kSpeedTokens tokens of both.
+// the log, where the memory for that is not there. Rounds go on until there are kLeastSpeedRounds
+// and the medians are known to a twentieth; once kMostSpeedSeconds are over, the third is the last.
+// A round of a large model is a prompt and kSpeedTokens tokens of both. `progress` is called before
+// every round; what it throws ends the measurement.
 std::optional<SpeedReport> measure_speed(const Engine& engine,
                                          const std::filesystem::path& model,
                                          const Dataset& dataset,
-                                         const EvaluateOptions& options);
+                                         const EvaluateOptions& options,
+                                         const ProgressCallback& progress);
 
 inline constexpr int kLeastSpeedRounds = 9;
-inline constexpr double kMostSpeedSeconds = 15.0;
+inline constexpr double kMostSpeedSeconds = 25.0;
 inline constexpr int kSpeedTokens = 16;
 
 }  // namespace qvlm

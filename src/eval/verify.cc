@@ -37,7 +37,7 @@ class Verification {
 
  private:
   void check_files();
-  void open_model();
+  std::int64_t open_model();
   void check_tensors();
   void compare();
   void run_model();
@@ -122,15 +122,12 @@ void Verification::check_files() {
          join("no ", kOwnFile, ": qvlm did not write this folder"));
   }
   if (!headers_are_whole) return skip("configuration files", "headers of weight files are damaged");
-  check("configuration files", [&] {
-    open_model();
-    return std::int64_t{4};
-  });
+  check("configuration files", [&] { return open_model(); });
 }
 
 // Configuration, schemes, tokenizer and processor by the loaders that also run the model. A damaged
-// config.json would accuse every tensor.
-void Verification::open_model() {
+// config.json would accuse every tensor. Gives the number of loaders that were tried.
+std::int64_t Verification::open_model() {
   const bool was_named = problems_.names("config.json");
   std::optional<OpenedModel> opened;
   problems_.attempt_load([&] {
@@ -138,10 +135,11 @@ void Verification::open_model() {
     opened = OpenedModel{checkpoint, load_model_config(checkpoint),
                          QuantizationConfig::load(checkpoint)};
   });
-  if (!opened) return;
+  if (!opened) return 1;
   problems_.attempt_load([&] { PromptEncoder::load(opened->checkpoint); });
   problems_.attempt_load([&] { load_generation_config(opened->checkpoint); });
   if (!was_named) model_ = std::move(opened);
+  return 3;
 }
 
 void Verification::check_tensors() {

@@ -130,15 +130,18 @@ void ChecksumCheck::check_tensors(const SafetensorsFile& file, const Json& hashe
 
 // Tensors of files that are missing or cannot be opened are not told one by one.
 void ChecksumCheck::find_missing_tensors(const Json& hashes) {
-  std::size_t expected_files = 0;
+  std::vector<std::string> expected;
   document_.get("files").for_each([&](const std::string& name, const Json&) {
-    expected_files += fs::path(name).extension() == ".safetensors" ? 1 : 0;
+    if (fs::path(name).extension() == ".safetensors") expected.push_back(name);
   });
-  if (weights_.size() < expected_files) {
+  const bool all_opened = std::ranges::all_of(expected, [this](const std::string& name) {
+    return std::ranges::any_of(weights_, [&](const auto& file) { return name_of(*file) == name; });
+  });
+  if (!all_opened) {
     counts_.headers_are_whole = false;
     return;
   }
-  const std::string file = weights_.size() == 1 ? name_of(*weights_.front()) : "";
+  const std::string file = expected.size() == 1 ? expected.front() : "";
   hashes.for_each([&](const std::string& name, const Json&) {
     if (found_.contains(name)) return;
     counts_.headers_are_whole = false;

@@ -51,10 +51,11 @@ TEST_F(CliTest, EveryVerbInARow) {
             (std::vector<std::int64_t>{reply.get_int("prompt_tokens"), 296}));
 
   make_tiny_data(path("data"));
-  succeed({"evaluate", path("model"), "--data", path("data"), "--report", path("float.json")});
+  succeed({"evaluate", path("model"), "--data", path("data"), "--report", path("float.json"),
+           "--no-speed"});
   const std::string table =
       succeed({"evaluate", out, "--data", path("data"), "--report", path("w8.json"), "--reference",
-               path("float.json"), "--threads", "1"});
+               path("float.json"), "--threads", "1", "--quiet"});
   EXPECT_THAT(table, AllOf(HasSubstr("yes-no"), HasSubstr("all"), HasSubstr("McNemar"),
                            HasSubstr("logit KL")));
   const Json reports = succeed_json({"report", path("float.json"), path("w8.json")}).get("reports");

@@ -76,5 +76,20 @@ TEST_F(GateCliTest, BadInputIsOneSentence) {
   fail(3, nowhere);
 }
 
+TEST_F(GateCliTest, OutputsAreThoseOfThisRun) {
+  evaluate("model", "float.json");
+  std::vector<std::string> arguments = {
+      "gate",     path("none.json"),  "--against", path("float.json"),
+      "--limits", path("loose.yaml"), "--junit"};
+  write_file(path("old.xml"), "<testsuites/>");
+  std::vector<std::string> broken = arguments;
+  broken.push_back(path("old.xml"));
+  EXPECT_EQ(run_qvlm(broken).exit_code, 3);
+  EXPECT_FALSE(std::filesystem::exists(path("old.xml")));  // would pass for this run's
+  arguments.push_back(path("float.json"));
+  EXPECT_THAT(fail(2, arguments), HasSubstr("another file of this command"));
+  EXPECT_TRUE(std::filesystem::exists(path("float.json")));
+}
+
 }  // namespace
 }  // namespace qvlm

@@ -6,11 +6,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <numeric>
 
 #include "base/random.h"
 #include "eval/bootstrap.h"
+#include "eval/logits_file.h"
 #include "eval/power.h"
+#include "io/sha256.h"
 #include "support/temporary_folder.h"
 #include "support/tiny_model.h"
 
@@ -50,6 +53,35 @@ TEST(Bootstrap, QuestionsOfAnImageAreDrawnTogether) {
   const double ratio =
       bootstrap_mean(values, pairs).half_width() / bootstrap_mean(values, alone).half_width();
   EXPECT_NEAR(ratio, std::sqrt(2.0), 0.1);
+}
+
+TEST(MedianRange, HoldsTheMedianNineteenTimesOfTwenty) {
+  // Order statistics of the binomial distribution: 9 values, the second from either end (96.1 %);
+  // of 5 all of them (93.8 %).
+  EXPECT_EQ(median_range({9, 8, 7, 6, 5, 4, 3, 2, 1}).low, 2.0);
+  EXPECT_EQ(median_range({9, 8, 7, 6, 5, 4, 3, 2, 1}).high, 8.0);
+  EXPECT_EQ(median_range({5, 4, 3, 2, 1}).low, 1.0);
+  EXPECT_EQ(median_range({7}).high, 7.0);
+  Random random(4);
+  int held = 0;
+  constexpr int kTrials = 4000;
+  for (int trial = 0; trial < kTrials; ++trial) {
+    std::vector<double> values(15);
+    for (double& value : values)
+      value = random.uniform();
+    const Interval range = median_range(values);
+    held += range.low <= 0.5 && 0.5 <= range.high ? 1 : 0;
+  }
+  EXPECT_GE(held / double{kTrials}, 0.95);
+  EXPECT_LT(held / double{kTrials}, 0.985);
+}
+
+TEST(Power, DetectableShareIsFoundFourTimesOfFive) {
+  // P(X = 0) = 0.2 at the mean log 5.
+  EXPECT_NEAR(detectable_share(2000, 0.0), std::log(5.0) / 2000.0, 1e-6);
+  // P(X <= 20) = 0.2 at the mean 24.9: one more than 1 % of 2000.
+  EXPECT_NEAR(detectable_share(2000, 0.01), 24.9 / 2000.0, 2e-4);
+  EXPECT_EQ(detectable_share(1, 0.9), 1.0);
 }
 
 TEST(Power, DetectableLossIsFoundFourTimesOfFive) {
@@ -257,6 +289,142 @@ TEST_F(GateTest, BytesMemoryAndSpeedAreJudged) {
                            item.tokens = 2;
                        }),
             GateOutcome::kFail);
+}
+
+TEST_F(GateTest, SpeedIsJudgedOnlyWhereTheRoundsAreSure) {
+  const Report reference = make_reference();
+  Limits limits;
+  limits.min_speed_ratio = 0.85;
+  const auto outcome = [&](const std::vector<double>& rounds, OtherCpu other, const char* cpu) {
+    Report result = reference;
+    result.speed->decode = rounds;
+    result.identity.cpu = cpu;
+    limits.other_cpu = other;
+    return row(gate(result, reference, limits), "decode speed").outcome;
+  };
+  const std::vector<double> slow(9, 2.0), fast(9, 3.0);
+  EXPECT_EQ(outcome(slow, OtherCpu::kSkip, "cpu"), GateOutcome::kFail);
+  EXPECT_EQ(outcome(slow, OtherCpu::kSkip, "other"), GateOutcome::kSkipped);
+  EXPECT_EQ(outcome(slow, OtherCpu::kJudge, "other"), GateOutcome::kFail);
+  EXPECT_EQ(outcome(fast, OtherCpu::kJudge, "other"), GateOutcome::kPass);
+  // Below the limit, but some rounds were as fast as ever: neither passed nor failed.
+  EXPECT_EQ(outcome({2, 2, 3.3, 2, 3.3, 2, 3.3, 2, 3.3}, OtherCpu::kRefuse, "cpu"),
+            GateOutcome::kCannotTest);
+  // Must be faster than the reference.
+  limits.min_speed_ratio = 1.5;
+  EXPECT_EQ(outcome(std::vector<double>(9, 4.0), OtherCpu::kRefuse, "cpu"), GateOutcome::kFail);
+  EXPECT_EQ(outcome(std::vector<double>(9, 6.0), OtherCpu::kRefuse, "cpu"), GateOutcome::kPass);
+}
+
+TEST_F(GateTest, BytesMayBeLimitedAsAMultiple) {
+  const Report reference = make_reference();
+  Report result = reference;
+  Limits limits;
+  limits.max_bytes_ratio = 1.1;
+  result.weight_bytes = 2100;
+  EXPECT_TRUE(gate(result, reference, limits).passed());
+  result.weight_bytes = 2300;
+  EXPECT_THAT(names(gate(result, reference, limits), GateOutcome::kFail),
+              testing::ElementsAre("weight bytes"));
+  result.weight_bytes = 0;  // unknown
+  EXPECT_THAT(names(gate(result, reference, limits), GateOutcome::kCannotTest),
+              testing::ElementsAre("weight bytes"));
+}
+
+TEST_F(GateTest, AnIntervalMustExcludeZero) {
+  const Report reference = make_reference();
+  Limits limits;
+  limits.max_category_loss = 0.02;
+  limits.max_margin_drop = 0.05;
+  // A category of 500 loses 15: 3 points of it.
+  Report result = reference;
+  lose(result, 15);  // items 8, 20, ...: all of them about colour
+  EXPECT_THAT(names(gate(result, reference, limits), GateOutcome::kFail),
+              testing::ElementsAre("accuracy loss, colour"));
+  // Every right option leads by a little less: nothing is lost, and it is beyond doubt.
+  result = reference;
+  for (ItemResult& item : result.items)
+    *item.margin -= 0.06;
+  EXPECT_THAT(names(gate(result, reference, limits), GateOutcome::kFail),
+              testing::ElementsAre("margin drop"));
+  // A rise is none, and a drop by chance cannot be told from none.
+  for (std::size_t i = 0; i < result.items.size(); ++i)
+    result.items[i].margin = *reference.items[i].margin + 0.06;
+  EXPECT_TRUE(gate(result, reference, limits).passed());
+  for (std::size_t i = 0; i < result.items.size(); ++i)
+    result.items[i].margin = *reference.items[i].margin + (i % 4 < 2 ? 4.0 : -4.2);
+  const Verdict verdict = gate(result, reference, limits);
+  EXPECT_THAT(names(verdict, GateOutcome::kCannotTest), testing::ElementsAre("margin drop"));
+  EXPECT_THAT(row(verdict, "margin drop").why, HasSubstr("show a change from"));
+}
+
+TEST_F(GateTest, FewOrOtherItemsAreNotEnough) {
+  Report reference = make_reference();
+  Limits limits;
+  limits.max_option_kl = 0.001;
+  limits.max_margin_drop = 0.05;
+  Report result = reference;
+  result.items[5].options = {"red", "green"};
+  result.items[6].margin.reset();
+  const Verdict verdict = gate(result, reference, limits);
+  EXPECT_THAT(names(verdict, GateOutcome::kCannotTest),
+              testing::ElementsAre("option KL", "margin drop"));
+  EXPECT_THAT(row(verdict, "option KL").why, HasSubstr("only 1999 of 2000 items"));
+  reference.items.resize(58);  // 29 images
+  EXPECT_THAT(row(gate(reference, reference, limits), "option KL").why,
+              HasSubstr("30 images or more, got 29"));
+  limits = {.max_changed_answers = 0.01};
+  EXPECT_FALSE(gate(reference, reference, limits).passed());
+  limits.max_changed_answers = 0.0;
+  EXPECT_TRUE(gate(reference, reference, limits).passed());
+  result = reference;
+  result.items[0].prediction = "other";
+  EXPECT_TRUE(gate(result, reference, limits).failed());
+}
+
+TEST_F(GateTest, LogitsAreThoseOfTheRun) {
+  const TemporaryFolder folder;
+  Report reference = make_reference();
+  reference.items.resize(100);
+  constexpr std::size_t kVocab = 5;
+  Random random(7);
+  std::vector<float> values(reference.items.size() * kVocab);
+  for (float& value : values)
+    value = static_cast<float>(random.uniform());
+  const auto keep_logits = [&](Report& report, const char* name) {
+    report.logits_file = folder.path() / name;
+    LogitsWriter writer(report.logits_file);
+    for (std::size_t i = 0; i < report.items.size(); ++i)
+      writer.write_row(static_cast<std::int64_t>(i), std::span(values).subspan(i * kVocab, kVocab));
+    writer.commit(std::ssize(report.items), kVocab);
+    report.logits_sha256 = sha256_file(report.logits_file);
+  };
+  keep_logits(reference, "reference.safetensors");
+  Limits limits;
+  limits.max_logit_kl = 0.01;
+  const auto judge = [&](const Report& result) {
+    return row(gate(result, reference, limits), "logit KL");
+  };
+  Report result = reference;
+  for (float& value : values)
+    value += 0.001F * static_cast<float>(random.uniform());
+  keep_logits(result, "result.safetensors");
+  EXPECT_EQ(judge(result).outcome, GateOutcome::kPass);
+  EXPECT_GT(*judge(result).change, 0.0);
+  for (std::size_t i = 0; i < values.size(); i += kVocab)
+    values[i] += 1.0F;
+  keep_logits(result, "result.safetensors");
+  EXPECT_EQ(judge(result).outcome, GateOutcome::kFail);
+  EXPECT_NEAR(*judge(result).change, *compare(result, reference).kl_mean, 1e-12);
+  // The reference's file is overwritten by the result's run: the two would be equal.
+  keep_logits(result, "reference.safetensors");
+  EXPECT_EQ(judge(result).outcome, GateOutcome::kCannotTest);
+  EXPECT_THAT(judge(result).why, HasSubstr("replaced by another run"));
+  EXPECT_THROW(compare(result, reference), Error);
+  std::filesystem::remove(reference.logits_file);
+  EXPECT_THAT(judge(result).why, HasSubstr("is not there"));
+  limits = {.max_changed_answers = 0.0};
+  EXPECT_TRUE(gate(result, reference, limits).passed());
 }
 
 TEST_F(GateTest, OtherDataIsAnErrorAndAnotherModelANote) {

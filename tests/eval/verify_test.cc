@@ -7,6 +7,7 @@
 
 #include <cstring>
 #include <limits>
+#include <set>
 
 #include "base/json.h"
 #include "base/mapped_file.h"
@@ -105,6 +106,19 @@ TEST_F(VerifyTest, AFolderOfAnotherProgramHasNoChecksums) {
   fs::resize_file(source_ / "model.safetensors", 20000);
   EXPECT_THAT(verify(source_).problems,
               Contains(testing::Field(&VerifyProblem::file, "model.safetensors")));
+}
+
+TEST_F(VerifyTest, FilesOfOthersAreNotAccused) {
+  fs::copy(source_ / "model.safetensors", out_ / "lora.safetensors");
+  const auto files = [&] {
+    std::set<std::string> names;
+    for (const VerifyProblem& problem : verify(out_).problems)
+      names.insert(problem.file);
+    return names;
+  };
+  EXPECT_THAT(files(), IsEmpty());
+  fs::remove(out_ / "model.safetensors");
+  EXPECT_THAT(files(), ElementsAre("model.safetensors"));
 }
 
 TEST_F(VerifyTest, RunsOnlyWhenAsked) {

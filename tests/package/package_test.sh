@@ -57,7 +57,7 @@ case_ask() {
   build_project "$source/examples/ask"
   expect 0 "circle" "$work/build/ask" "$model" "$model/samples/one-shape.png" "$question"
   # A dialogue: only the words of the second question are run.
-  expect 0 "circle > yes (" "$work/build/ask" "$model" "$model/samples/one-shape.png" \
+  expect 0 "> yes (6 of 83 tokens run" "$work/build/ask" "$model" "$model/samples/one-shape.png" \
     < <(printf '%s\n' "$question" "is there a circle?")
   expect 1 "check the names" "$work/build/ask" "$model" nosuch.png "$question"
   expect 2 "usage" "$work/build/ask"
