@@ -236,7 +236,8 @@ TEST_F(CliTest, OutputPlacesAreCheckedBeforeTheRun) {
 
 TEST_F(CliTest, ReferenceMustFitAndIsKept) {
   make_tiny_data(path("data"));
-  const std::vector<std::string> base = {"evaluate", path("model"), "--data", path("data")};
+  const std::vector<std::string> base = {"evaluate", path("model"), "--data", path("data"),
+                                         "--no-speed"};
   const auto with = [&base](std::vector<std::string> more) {
     more.insert(more.begin(), base.begin(), base.end());
     return more;

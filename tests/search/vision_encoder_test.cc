@@ -121,12 +121,15 @@ TEST_F(VisionEncoderTest, JudgesOnSamplesSetAside) {
   EXPECT_NE(outcome.report.held_out_start->total, loss.evaluate({0, 2}).total);
 }
 
-// Here those set aside are the ones that were learned from.
+// Here those set aside are the ones that were learned from, and it starts where there is much to
+// win: from the best clips a step may go either way, by how the CPU rounds sums.
 TEST_F(VisionEncoderTest, KeepsWhatHelpsSamplesSetAside) {
   for (const std::size_t i : {1, 3}) {
     tiny_.samples[i] = tiny_.samples[i - 1];
     tiny_.kinds[i] = tiny_.kinds[i - 1];
   }
+  for (auto& [name, scheme] : tiny_.schemes)
+    scheme.weight.clip_ratio = scheme.activation->clip_ratio = 0.7;
   VisionEncoderOptions options = errors_only(0.02);
   options.held_out = true;
   const VisionEncoderOutcome outcome = optimize(options);
