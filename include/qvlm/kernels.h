@@ -58,11 +58,40 @@ struct PlainWeights {
 // zero points that do not fit.
 PackedWeights pack_weights(const PlainWeights& weights);
 
+// An orthogonal transform of rows that spreads outliers over many values, as QuaRot does just
+// before quantization: each `width` consecutive values x of a row become x H, where H is the
+// Kronecker product of `matrix` and Sylvester's Hadamard matrix of order width / order, over
+// sqrt(width). It leaves a product as it is if the rows of both operands, activations and weights,
+// are transformed. Made by make_hadamard(); the default changes nothing.
+struct Hadamard {
+  std::int64_t width = 0;  // order * 2^k; 0: no transform
+  std::int64_t order = 1;
+  std::vector<std::int8_t> matrix = {};   // [order, order], 1 and -1, rows orthogonal
+  std::vector<std::uint16_t> terms = {};  // [order, order / 4], the same as the kernels want it
+};
+
+// Chooses the transform for rows of `in` values: of the whole row if `in` is a power of two, or one
+// times an order up to 256 that Paley's constructions give (12, 20, 28, 36, 44, 60, 68, 76, ...);
+// else of blocks as long as the largest power of two that divides `in`, for an odd `in` the
+// identity. Throws std::invalid_argument if `in` is not positive.
+Hadamard make_hadamard(std::int64_t in);
+
+// Transforms rows [begin, end) of values [rows, in] in place. The same bits at every CPU level:
+// sums are float32, in one order. A NaN or an infinity reaches its whole block, and so does an
+// infinity of sums that exceed float32. Throws std::invalid_argument for a range out of order and
+// an `in` that is no multiple of the width.
+void transform_rows(float* values,
+                    std::int64_t in,
+                    const Hadamard& transform,
+                    std::int64_t begin,
+                    std::int64_t end);
+
 // How activations become codes.
 struct ActivationCodes {
   int bits = 8;             // 2 to 8
   float clip_ratio = 1.0f;  // in (0, 1]: the range is this share of the row's absolute maximum
   float static_scale = 0;   // above 0: the scale of every row, instead of one from its maximum
+  const Hadamard* transform = nullptr;  // of the rows before that, as by transform_rows(); or none
 };
 
 // Activation codes of a batch of tokens, with the sums that the products need.
@@ -96,7 +125,7 @@ std::int64_t row_stride(std::int64_t in);
 // ((2^bits - 1) / 2), an all-zero row gets scale 1; static: the given one. Codes are value / scale,
 // a true division, rounded half to even and clamped. A row with a NaN or an infinity gets scale NaN
 // and codes 0, so its outputs are NaN. The same at every CPU level. `result` has been resized.
-// Throws std::invalid_argument for bits, ratios or rows out of range.
+// Throws std::invalid_argument for bits, ratios or rows out of range, and transforms of other rows.
 void quantize_rows(const float* values,
                    const ActivationCodes& format,
                    std::int64_t begin,
@@ -104,7 +133,12 @@ void quantize_rows(const float* values,
                    QuantizedRows& result);
 
 // Rounds rows [begin, end) of values [rows, in] to bfloat16, half to even; NaN and infinity stay.
-void round_rows(const float* values, std::int64_t begin, std::int64_t end, Bf16Rows& result);
+// With a transform, rounds what transform_rows() makes of the rows.
+void round_rows(const float* values,
+                std::int64_t begin,
+                std::int64_t end,
+                Bf16Rows& result,
+                const Hadamard* transform = nullptr);
 
 // What is applied to a product: y = function(product + bias), then y + operand or y * operand.
 enum class Function { kNone, kSilu, kGelu, kGeluTanh, kQuickGelu };

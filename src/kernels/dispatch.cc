@@ -1,9 +1,12 @@
 #include "kernels/dispatch.h"
 
-#include <new>
+#include <cstring>
+#include <optional>
 #include <stdexcept>
 #include <string>
-#include <utility>
+
+#include "kernels/hadamard.h"
+#include "kernels/scratch.h"
 
 namespace qvlm::kernels {
 namespace {
@@ -109,30 +112,17 @@ FinishArguments arguments_of(const Output& output, std::int64_t begin, std::int6
 RowArguments row_arguments(const float* values,
                            std::int64_t row,
                            std::int64_t in,
-                           std::int64_t group_size) {
-  return {values + row * in, in, row_stride(in), group_length(in, group_size)};
+                           std::int64_t group_size,
+                           const std::optional<TransformArguments>& transform) {
+  return {values + row * in, in, row_stride(in), group_length(in, group_size),
+          transform ? &*transform : nullptr};
 }
 
-// Memory of the calling thread, as kernel_table.h asks for; it grows to what the largest product
-// needed.
+// Memory of the calling thread, as kernel_table.h asks for.
 std::uint8_t* integer_scratch(const PackedWeights& weights) {
-  constexpr std::align_val_t kAlignment{64};
-  struct Memory {
-    std::uint8_t* bytes = nullptr;
-    std::int64_t size = 0;
-    ~Memory() { ::operator delete(bytes, kAlignment); }
-  };
-  thread_local Memory memory;
   const std::int64_t steps = (weights.in + kStep - 1) / kStep;
-  const std::int64_t size = kScratchBase + steps * kQuadBytes + weights.groups() * 48;
-  if (size > memory.size) {
-    ::operator delete(std::exchange(memory.bytes, nullptr), kAlignment);
-    memory.size = 0;
-    memory.bytes =
-        static_cast<std::uint8_t*>(::operator new(static_cast<std::size_t>(size), kAlignment));
-    memory.size = size;
-  }
-  return memory.bytes;
+  thread_local Scratch scratch;
+  return scratch.get(kScratchBase + steps * kQuadBytes + weights.groups() * 48);
 }
 
 }  // namespace
@@ -192,9 +182,10 @@ void quantize_rows_with(const KernelTable& table,
   range.low = static_cast<float>(-(1 << (format.bits - 1)));
   range.high = -range.low - 1.0f;
   const std::int64_t groups = group_count(result.in, result.group_size);
+  const auto transform = find_transform(format.transform, result.in);
   for (std::int64_t row = begin; row < end; ++row) {
-    table.rows.quantize_row(row_arguments(values, row, result.in, result.group_size), range,
-                            result.codes.data() + row * row_stride(result.in),
+    table.rows.quantize_row(row_arguments(values, row, result.in, result.group_size, transform),
+                            range, result.codes.data() + row * row_stride(result.in),
                             result.scales.data() + row, result.sums.data() + row * groups);
   }
 }
@@ -203,13 +194,31 @@ void round_rows_with(const KernelTable& table,
                      const float* values,
                      std::int64_t begin,
                      std::int64_t end,
-                     Bf16Rows& result) {
+                     Bf16Rows& result,
+                     const Hadamard* transform) {
   check_range(values, begin, end, result.rows);
   const std::int64_t groups = group_count(result.in, result.group_size);
+  const auto arguments = find_transform(transform, result.in);
   for (std::int64_t row = begin; row < end; ++row) {
-    table.rows.round_row(row_arguments(values, row, result.in, result.group_size),
+    table.rows.round_row(row_arguments(values, row, result.in, result.group_size, arguments),
                          result.values.data() + row * row_stride(result.in),
                          result.sums.data() + row * groups);
+  }
+}
+
+void transform_rows_with(const KernelTable& table,
+                         float* values,
+                         std::int64_t in,
+                         const Hadamard& transform,
+                         std::int64_t begin,
+                         std::int64_t end) {
+  check_sizes(end, in, 0);
+  check_range(values, begin, end, end);
+  const auto arguments = find_transform(&transform, in);
+  if (!arguments) return;
+  for (std::int64_t row = begin; row < end; ++row) {
+    table.rows.transform_row(row_arguments(values, row, in, 0, arguments));
+    std::memcpy(values + row * in, arguments->result, static_cast<std::size_t>(in) * sizeof(float));
   }
 }
 
@@ -256,8 +265,20 @@ void quantize_rows(const float* values,
   quantize_rows_with(kernel_table(cpu_level()), values, format, begin, end, result);
 }
 
-void round_rows(const float* values, std::int64_t begin, std::int64_t end, Bf16Rows& result) {
-  round_rows_with(kernel_table(cpu_level()), values, begin, end, result);
+void round_rows(const float* values,
+                std::int64_t begin,
+                std::int64_t end,
+                Bf16Rows& result,
+                const Hadamard* transform) {
+  round_rows_with(kernel_table(cpu_level()), values, begin, end, result, transform);
+}
+
+void transform_rows(float* values,
+                    std::int64_t in,
+                    const Hadamard& transform,
+                    std::int64_t begin,
+                    std::int64_t end) {
+  transform_rows_with(kernel_table(cpu_level()), values, in, transform, begin, end);
 }
 
 void matmul(const PackedWeights& weights,

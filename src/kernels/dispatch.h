@@ -21,7 +21,15 @@ void round_rows_with(const KernelTable& table,
                      const float* values,
                      std::int64_t begin,
                      std::int64_t end,
-                     Bf16Rows& result);
+                     Bf16Rows& result,
+                     const Hadamard* transform = nullptr);
+
+void transform_rows_with(const KernelTable& table,
+                         float* values,
+                         std::int64_t in,
+                         const Hadamard& transform,
+                         std::int64_t begin,
+                         std::int64_t end);
 
 void matmul_with(const KernelTable& table,
                  const PackedWeights& weights,

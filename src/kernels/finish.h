@@ -27,6 +27,16 @@ typedef std::uint16_t Halves __attribute__((vector_size(2 * kLanes)));
   return values;
 }
 
+// The first `count` floats, 0 behind them.
+[[gnu::always_inline]] inline Floats load_some(const float* from, std::int64_t count) {
+  if (count >= kLanes) return load_floats(from);
+  Floats values = {};
+  for (std::int64_t i = 0; i < count; ++i) {
+    values[i] = from[i];
+  }
+  return values;
+}
+
 [[gnu::always_inline]] inline void store_floats(float* to, Floats values) {
   __builtin_memcpy(to, &values, sizeof values);
 }

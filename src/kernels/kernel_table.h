@@ -72,11 +72,28 @@ struct CodeRange {
   float low, high;                 // of codes
 };
 
+inline constexpr std::int64_t kMostOrder = 256;  // of the small matrix of a transform
+// Entries that the transform makes of 4 rows of a matrix: a sum for each choice of signs, of 64
+// bytes.
+inline constexpr std::int64_t kSignChoices = 16;
+inline constexpr std::int64_t kSignedSumBytes = 64;
+
+// An orthogonal transform of a row: see Hadamard in qvlm/kernels.h. `order` runs of values are a
+// block of the row.
+struct TransformArguments {
+  std::int64_t order, run;     // of the small matrix; run: a power of two
+  const std::uint16_t* terms;  // [order, order / 4], see Hadamard
+  float factor;                // 1 / sqrt(order * run)
+  float* result;               // [stride], aligned to 64
+  float* table;                // order > 1: [order / 4, kSignChoices] sums, aligned to 64
+};
+
 // Where one row goes. `stride` elements are written, those behind `in` are zero.
 struct RowArguments {
   const float* values;  // [in]
   std::int64_t in, stride;
-  std::int64_t group_size;  // `in` or less
+  std::int64_t group_size;              // `in` or less
+  const TransformArguments* transform;  // of the values on their way; or null
 };
 
 // A level's operations come from three files in the folder of its name: rows.cc, matmul_a8.cc and
@@ -88,6 +105,7 @@ struct RowKernels {
                        float* scale,
                        std::int32_t* sums);
   void (*round_row)(const RowArguments& row, std::uint16_t* values, float* sums);
+  void (*transform_row)(const RowArguments& row);  // to row.transform->result
 };
 
 struct IntegerKernels {

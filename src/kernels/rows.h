@@ -8,6 +8,7 @@
 #endif
 
 #include "kernels/finish.h"
+#include "kernels/hadamard_lanes.h"
 #include "kernels/kernel_table.h"
 
 namespace qvlm::kernels {
@@ -28,16 +29,6 @@ typedef std::uint16_t Halves8 __attribute__((vector_size(16)));
 #endif
 }
 
-// The first `count` floats, 0 behind them.
-[[gnu::always_inline]] inline Floats load_some(const float* from, std::int64_t count) {
-  if (count >= kLanes) return load_floats(from);
-  Floats values = {};
-  for (std::int64_t i = 0; i < count; ++i) {
-    values[i] = from[i];
-  }
-  return values;
-}
-
 // Largest magnitude, as the bits of a float: these compare as integers, and NaN and infinity are
 // above all others.
 [[gnu::always_inline]] inline std::int32_t largest_magnitude(const float* values, std::int64_t in) {
@@ -46,11 +37,7 @@ typedef std::uint16_t Halves8 __attribute__((vector_size(16)));
     const Ints bits = (Ints)magnitude(load_some(values + k, in - k));
     largest = bits > largest ? bits : largest;
   }
-  std::int32_t result = 0;
-  for (int lane = 0; lane < kLanes; ++lane) {
-    result = largest[lane] > result ? largest[lane] : result;
-  }
-  return result;
+  return largest_lane(largest);
 }
 
 inline constexpr float kMagic = 12582912.0f;  // 1.5 * 2^23: adding it rounds half to even
@@ -112,12 +99,21 @@ inline constexpr float kMagic = 12582912.0f;  // 1.5 * 2^23: adding it rounds ha
   return sum;
 }
 
-[[gnu::always_inline]] inline void quantize_one(const RowArguments& row,
+// What becomes of a row: it, or its transform.
+[[gnu::always_inline]] inline RowArguments transformed(const RowArguments& row) {
+  RowArguments result = row;
+  if (row.transform != nullptr) result.values = row.transform->result;
+  return result;
+}
+
+[[gnu::always_inline]] inline void quantize_one(const RowArguments& given,
                                                 const CodeRange& range,
                                                 std::int8_t* codes,
                                                 float* scale,
                                                 std::int32_t* sums) {
-  const std::int32_t largest = largest_magnitude(row.values, row.in);
+  const std::int32_t largest =
+      given.transform != nullptr ? transform_one(given) : largest_magnitude(given.values, given.in);
+  const RowArguments row = transformed(given);
   __builtin_memset(codes + row.in / 64 * 64, 0,
                    static_cast<std::size_t>(row.stride - row.in / 64 * 64));
   if (largest >= 0x7f800000) {
@@ -151,9 +147,11 @@ inline constexpr float kMagic = 12582912.0f;  // 1.5 * 2^23: adding it rounds ha
 }
 
 // Sums are of 8 lanes, added up at the end of a group: one order of float steps at every level.
-[[gnu::always_inline]] inline void round_one(const RowArguments& row,
+[[gnu::always_inline]] inline void round_one(const RowArguments& given,
                                              std::uint16_t* values,
                                              float* sums) {
+  if (given.transform != nullptr) transform_one(given);
+  const RowArguments row = transformed(given);
   const std::int64_t whole = (row.in + kStep - 1) / kStep * kStep;
   for (std::int64_t begin = 0; begin < whole; begin += row.group_size) {
     const std::int64_t end = begin + row.group_size < whole ? begin + row.group_size : whole;

@@ -15,8 +15,12 @@ void round_row(const RowArguments& row, std::uint16_t* values, float* sums) {
   round_one(row, values, sums);
 }
 
+void transform_row(const RowArguments& row) {
+  transform_one(row);
+}
+
 }  // namespace
 
-const RowKernels kScalarRows = {quantize_row, round_row};
+const RowKernels kScalarRows = {quantize_row, round_row, transform_row};
 
 }  // namespace qvlm::kernels
