@@ -4,12 +4,15 @@
 //   kernels_bench --benchmark_filter='w4a8/K:4096/N:4096' [--benchmark_format=json]
 #include <benchmark/benchmark.h>
 
+#include <algorithm>
 #include <array>
+#include <chrono>
 #include <cstdio>
 #include <memory>
 #include <optional>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "peaks.h"
 #include "product.h"
@@ -66,6 +69,41 @@ void run(
   state.counters["%read"] = rate(100 * bytes / peak.read_bytes);
 }
 
+// Widths of rows that a Hadamard transform goes over on their way to codes.
+constexpr std::int64_t kTransformed[] = {512, 4096, 5120, 11008, 13824, 14336};
+
+double median(std::vector<double>& values) {
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
+// Plain and transformed rows take turns, so that their ratio is of the same moments.
+void run_transform(benchmark::State& state, std::int64_t in) {
+  constexpr std::int64_t kCodedRows = 16;
+  const kernels::Hadamard transform = kernels::make_hadamard(in);
+  std::vector<float> values(static_cast<std::size_t>(kCodedRows * in));
+  for (std::size_t i = 0; i < values.size(); ++i)
+    values[i] = static_cast<float>(i * 7919 % 2003) - 1001.0f;
+  kernels::QuantizedRows rows;
+  rows.resize(kCodedRows, in, 0);
+  const auto time = [&](const kernels::Hadamard* applied) {
+    const auto start = std::chrono::steady_clock::now();
+    kernels::quantize_rows(values.data(), {.bits = 4, .transform = applied}, 0, kCodedRows, rows);
+    const std::chrono::duration<double, std::nano> passed =
+        std::chrono::steady_clock::now() - start;
+    return passed.count() / static_cast<double>(values.size());
+  };
+  std::vector<double> plain, transformed;
+  for (auto _ : state) {
+    plain.push_back(time(nullptr));
+    transformed.push_back(time(&transform));
+  }
+  state.counters["ns/value"] = median(plain);
+  state.counters["ns/value,transformed"] = median(transformed);
+  state.counters["ratio"] = median(transformed) / median(plain);
+}
+
 void measure_all_peaks(int threads) {
   for (int count = 1; count <= threads; ++count) {
     const Peaks& peak = peaks()[count - 1] = measure_peaks(count, streaming_size());
@@ -81,6 +119,8 @@ void measure_all_peaks(int threads) {
 }
 
 void register_all(int threads) {
+  for (const std::int64_t in : kTransformed)
+    benchmark::RegisterBenchmark(("transform/K:" + std::to_string(in)).c_str(), run_transform, in);
   for (const Format& format : formats()) {
     for (const Shape shape : kShapes) {
       for (const std::int64_t rows : kRows) {

@@ -17,9 +17,10 @@ constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 constexpr double kUnit = 1.0 / (1 << 24);  // of float32's roundings
 
 // Widths of one block; the last is a row of 43 blocks of 256.
-constexpr std::int64_t kWidths[] = {1,       2,        8,       16,      32,       64,        128,
-                                    512,     1024,     12 * 1,  12 * 2,  12 * 4,   12 * 8,    12 * 16,
-                                    36 * 32, 20 * 256, 28 * 32, 108 * 2, 148 * 16, 28 * 1024, 43 * 256};
+constexpr std::int64_t kWidths[] = {1,        2,         8,       16,       32,      64,
+                                    128,      512,       1024,    12 * 1,   12 * 2,  12 * 4,
+                                    12 * 8,   12 * 16,   36 * 32, 20 * 256, 28 * 32, 108 * 2,
+                                    148 * 16, 28 * 1024, 43 * 256};
 
 std::vector<CpuLevel> levels() {
   std::vector<CpuLevel> result;
