@@ -2,6 +2,7 @@
 // them, the quantizer and the kernels obey them, so all four share this one type.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <vector>
 
@@ -28,12 +29,24 @@ struct Scheme {
   friend bool operator==(const Scheme&, const Scheme&) = default;
 };
 
+// A Hadamard transform of the inputs of a linear, as kernels::make_hadamard() makes it: of each
+// `width` neighbours, a matrix of `order` times Sylvester's of width / order.
+struct HadamardInput {
+  std::int64_t width = 0;
+  std::int64_t order = 1;
+
+  friend bool operator==(const HadamardInput&, const HadamardInput&) = default;
+};
+
 // What one linear gets. Without an activation scheme its inputs stay float (W4A16 and the like).
 struct LinearScheme {
   Scheme weight;
   std::optional<Scheme> activation = {};
   // Of static activations: one value (kTensor) or one per input channel (kChannel), once measured.
   std::vector<float> input_scale = {};
+  // The weight is stored with its rows transformed, so inputs are transformed likewise before
+  // anything else happens to them.
+  std::optional<HadamardInput> hadamard_input = {};
 
   friend bool operator==(const LinearScheme&, const LinearScheme&) = default;
 };

@@ -20,8 +20,7 @@ std::string check_packed_product(const QuantizedWeight& weight, const LinearSche
   const Arithmetic arithmetic = arithmetic_of(scheme, Execution::kPacked);
   if (arithmetic != Arithmetic::kInteger && arithmetic != Arithmetic::kUnpacked) return "";
   const at::Tensor x = make_inputs(weight.in);
-  const at::Tensor rounded = scheme.activation ? fake_quantize_tokens(x, *scheme.activation)
-                                               : x.to(at::kBFloat16).to(at::kFloat);
+  const at::Tensor rounded = (*make_rounding(scheme, weight.in))(x);
   const at::Tensor reals = to_quantized_tensor(weight).dequantize();
   const at::Tensor simulated = at::matmul(rounded, reals.t());
   const at::Tensor packed = Linear(weight, {}, scheme, Execution::kPacked).forward(x);

@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/error.h"
 #include "io/name_pattern.h"
 #include "io/quantized_checkpoint.h"
 #include "io/scheme_json.h"
@@ -75,6 +76,35 @@ Json list_ignored(const Checkpoint& source, const LinearSchemes& linears) {
   return ignore;
 }
 
+// Transforms of inputs while the model runs, by what they are; weights are stored transformed. The
+// format knows Sylvester's matrices; a reader that does not know a type refuses it, which is better
+// than wrong answers.
+Json describe_transforms(const LinearSchemes& linears) {
+  std::map<std::pair<std::int64_t, std::int64_t>, std::vector<std::string>> members;
+  for (const auto& [linear, scheme] : linears) {
+    if (scheme.hadamard_input)
+      members[{scheme.hadamard_input->width, scheme.hadamard_input->order}].push_back(linear);
+  }
+  Json groups = Json::object();
+  for (const auto& [key, names] : members) {
+    const auto [width, order] = key;
+    Json targets = Json::array();
+    for (const std::string& linear : names)
+      targets.append(expression_of(linear));
+    Json apply = Json::object();
+    apply.set("targets", targets);
+    apply.set("location", "input");
+    Json list = Json::array();
+    list.append(apply);
+    Json group = Json::object();
+    group.set("type", order == 1 ? "hadamard" : join("qvlm-hadamard-", order));
+    group.set("head_dim", width);
+    group.set("apply", list);
+    groups.set(join("hadamard_", width, "_", order), group);
+  }
+  return groups;
+}
+
 }  // namespace
 
 Json make_quantization_config(const Checkpoint& source, const LinearSchemes& linears) {
@@ -112,6 +142,11 @@ Json make_quantization_config(const Checkpoint& source, const LinearSchemes& lin
   config.set("kv_cache_scheme", Json());
   config.set("ignore", list_ignored(source, linears));
   config.set("config_groups", config_groups);
+  if (const Json transforms = describe_transforms(linears); transforms.size() > 0) {
+    Json transform_config = Json::object();
+    transform_config.set("config_groups", transforms);
+    config.set("transform_config", transform_config);
+  }
   return config;
 }
 

@@ -63,7 +63,7 @@ void check_model_wide(const Json& config) {
   const std::string status = config.get_string("quantization_status", "compressed");
   require(status == "compressed", ErrorKind::kUnsupported, config.where(),
           ".quantization_status: '", status, "' is not supported; supported: compressed");
-  for (const char* key : {"kv_cache_scheme", "transform_config", "sparsity_config"}) {
+  for (const char* key : {"kv_cache_scheme", "sparsity_config"}) {
     const Json node = config.find(key);
     const bool dense = node.is_object() && node.get_string("format", "") == "dense";
     require(node.is_null() || node.size() == 0 || dense, ErrorKind::kUnsupported, node.where(),
@@ -163,6 +163,20 @@ void refine_all(const std::filesystem::path& file,
   });
 }
 
+// What happens to inputs while the model runs: without it answers would be wrong. qvlm.json tells
+// it; transforms of another program are not known.
+void check_transforms(const Json& transforms,
+                      bool is_own,
+                      const std::map<std::string, LinearScheme, std::less<>>& linears) {
+  const bool declared = !transforms.is_null() && transforms.size() > 0;
+  require(is_own || !declared, ErrorKind::kUnsupported, transforms.where(), " is not supported");
+  const bool transforms_inputs = std::ranges::any_of(
+      linears, [](const auto& entry) { return entry.second.hadamard_input.has_value(); });
+  require(
+      declared == transforms_inputs, ErrorKind::kCorrupt, transforms.where(), ": ", kOwnFile,
+      transforms_inputs ? " transforms inputs, this does not" : " transforms no inputs, this does");
+}
+
 }  // namespace
 
 std::vector<std::string> find_linears(const Checkpoint& checkpoint) {
@@ -194,7 +208,9 @@ std::optional<QuantizationConfig> QuantizationConfig::load(const Checkpoint& che
   require(!config.linears_.empty(), ErrorKind::kCorrupt, declared.where(),
           ": no linear of the model is a target");
   const std::filesystem::path own = checkpoint.folder() / kOwnFile;
-  if (std::filesystem::exists(own)) refine_all(own, config.linears_);
+  const bool is_own = std::filesystem::exists(own);
+  if (is_own) refine_all(own, config.linears_);
+  check_transforms(declared.find("transform_config"), is_own, config.linears_);
   return config;
 }
 

@@ -69,6 +69,7 @@ std::string describe(const LinearScheme& scheme) {
   if (scheme.activation) text += " a" + std::to_string(scheme.activation->bits);
   if (scheme.activation && !scheme.activation->dynamic)
     text += " static per " + std::string(granularity_name(scheme.activation->granularity));
+  if (scheme.hadamard_input) text += " hadamard";
   return text;
 }
 

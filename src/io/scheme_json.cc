@@ -64,6 +64,17 @@ Scheme parse_scheme(const Json& node) {
   return scheme;
 }
 
+Json hadamard_to_json(const HadamardInput& hadamard) {
+  Json node = Json::object();
+  node.set("width", hadamard.width);
+  node.set("order", hadamard.order);
+  return node;
+}
+
+HadamardInput hadamard_from_json(const Json& node) {
+  return {node.get_int("width"), node.get_int("order")};
+}
+
 }  // namespace
 
 Json scheme_to_json(const Scheme& scheme) {
@@ -81,6 +92,7 @@ Json linear_scheme_to_json(const LinearScheme& scheme) {
   Json node = Json::object();
   node.set("weight", scheme_to_json(scheme.weight));
   node.set("activation", scheme.activation ? scheme_to_json(*scheme.activation) : Json());
+  if (scheme.hadamard_input) node.set("hadamard_input", hadamard_to_json(*scheme.hadamard_input));
   if (scheme.input_scale.empty()) return node;
   Json scales = Json::array();
   for (const float scale : scheme.input_scale)
@@ -93,6 +105,8 @@ LinearScheme linear_scheme_from_json(const Json& node) {
   LinearScheme scheme{weight_from_json(node.get("weight")), {}, {}};
   const Json activation = node.find("activation");
   if (!activation.is_null()) scheme.activation = activation_from_json(activation);
+  const Json hadamard = node.find("hadamard_input");
+  if (!hadamard.is_null()) scheme.hadamard_input = hadamard_from_json(hadamard);
   const Json scales = node.find("input_scale");
   const bool stored = scheme.activation && !scheme.activation->dynamic;
   require(stored == (scales.size() > 0), ErrorKind::kCorrupt, node.where(),

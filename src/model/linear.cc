@@ -7,6 +7,7 @@
 #include "kernels/half_matmul.h"
 #include "model/functional.h"
 #include "model/matmul_clock.h"
+#include "quant/hadamard_rows.h"
 #include "tensor/shape.h"
 
 namespace qvlm {
@@ -37,6 +38,12 @@ kernels::Function kernel_function(const std::optional<Activation>& function) {
       return kernels::Function::kSilu;
   }
   fail(ErrorKind::kInternal, "linear: unknown activation function");
+}
+
+// What multiplies inputs as they come: a turned weight is turned back.
+at::Tensor dequantize_linear(const QuantizedWeight& weight, const LinearScheme& scheme) {
+  const at::Tensor reals = to_quantized_tensor(weight).dequantize();
+  return scheme.hadamard_input ? undo_hadamard_rows(reals, hadamard_of(scheme, weight.in)) : reals;
 }
 
 // The same on a tensor, for products that LibTorch computes.
@@ -97,10 +104,14 @@ Linear::Linear(const QuantizedWeight& weight,
                Execution execution)
     : storage_(store(weight, scheme, execution)), bias_(std::move(bias)) {}
 
-Linear::Linear(kernels::PackedWeights weight,
-               at::Tensor bias,
-               const std::optional<Scheme>& activation)
-    : storage_(Packed{std::move(weight), activation}), bias_(std::move(bias)) {}
+Linear::Linear(kernels::PackedWeights weight, at::Tensor bias, const LinearScheme& scheme)
+    : storage_(Packed(std::move(weight), scheme)), bias_(std::move(bias)) {}
+
+Linear::Packed::Packed(kernels::PackedWeights packed, const LinearScheme& scheme)
+    : weight(std::move(packed)), activation(scheme.activation) {
+  if (scheme.hadamard_input)
+    hadamard = std::make_shared<const kernels::Hadamard>(hadamard_of(scheme, weight.in));
+}
 
 Linear::Linear(at::Tensor weight, at::Tensor bias, InputRounding rounding)
     : storage_(Simulated{std::move(weight), std::move(rounding)}), bias_(std::move(bias)) {}
@@ -123,17 +134,17 @@ Linear::Storage Linear::store(const QuantizedWeight& weight,
     case Arithmetic::kInteger:
     case Arithmetic::kUnpacked: {
       const bool grouped = weight.scheme.granularity == Granularity::kGroup;
-      return Packed{kernels::pack_weights({weight.out, weight.in, weight.scheme.bits,
+      return Packed(kernels::pack_weights({weight.out, weight.in, weight.scheme.bits,
                                            grouped ? weight.scheme.group_size : 0, weight.codes,
                                            weight.scales, weight.zero_points}),
-                    scheme.activation};
+                    scheme);
     }
     case Arithmetic::kSimulated:
-      return Simulated{to_quantized_tensor(weight).dequantize(), make_rounding(scheme)};
+      return Simulated{to_quantized_tensor(weight).dequantize(), make_rounding(scheme, weight.in)};
     case Arithmetic::kBf16:
-      return Dense{to_quantized_tensor(weight).dequantize().to(at::kBFloat16), Arithmetic::kBf16};
+      return Dense{dequantize_linear(weight, scheme).to(at::kBFloat16), Arithmetic::kBf16};
     default:
-      return Dense{to_quantized_tensor(weight).dequantize(), Arithmetic::kDequantized};
+      return Dense{dequantize_linear(weight, scheme), Arithmetic::kDequantized};
   }
 }
 
@@ -223,9 +234,9 @@ at::Tensor Linear::forward_packed(const LinearInput& x,
     });
   };
   if (packed.activation) {
-    multiply(x.codes(*packed.activation, weight.group_size));
+    multiply(x.codes(*packed.activation, weight.group_size, packed.hadamard.get()));
   } else {
-    multiply(x.bf16(weight.group_size));
+    multiply(x.bf16(weight.group_size, packed.hadamard.get()));
   }
   return out;
 }

@@ -5,6 +5,7 @@
 #include <qvlm/kernels.h>
 #include <qvlm/session.h>
 
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -52,7 +53,7 @@ class Linear {
          at::Tensor bias,
          const LinearScheme& scheme,
          Execution execution);
-  Linear(kernels::PackedWeights weight, at::Tensor bias, const std::optional<Scheme>& activation);
+  Linear(kernels::PackedWeights weight, at::Tensor bias, const LinearScheme& scheme);
   // weight: [out, in] float32, multiplied with the rounded input: a quantized linear simulated.
   // Differentiable where the rounding is.
   Linear(at::Tensor weight, at::Tensor bias, InputRounding rounding);
@@ -77,8 +78,10 @@ class Linear {
     InputRounding rounding;
   };
   struct Packed {
+    Packed(kernels::PackedWeights weight, const LinearScheme& scheme);
     kernels::PackedWeights weight;
     std::optional<Scheme> activation;
+    std::shared_ptr<const kernels::Hadamard> hadamard;  // of the input; null: none
   };
   using Storage = std::variant<Dense, Simulated, Packed>;
 

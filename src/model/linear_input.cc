@@ -20,16 +20,20 @@ std::int64_t row_grain(std::int64_t in) {
 LinearInput::LinearInput(const at::Tensor& x) : values_(x.contiguous()) {}
 
 const kernels::QuantizedRows& LinearInput::codes(const Scheme& activation,
-                                                 std::int64_t group_size) const {
-  if (scheme_ == activation && codes_.group_size == group_size) return codes_;
+                                                 std::int64_t group_size,
+                                                 const kernels::Hadamard* hadamard) const {
+  const bool same = scheme_ == activation && codes_.group_size == group_size;
+  if (same && turned_by_ == hadamard) return codes_;
   const std::int64_t rows = values_.size(0), in = values_.size(1);
   codes_.resize(rows, in, group_size);
-  const kernels::ActivationCodes format{activation.bits, static_cast<float>(activation.clip_ratio)};
+  kernels::ActivationCodes format{activation.bits, static_cast<float>(activation.clip_ratio)};
+  format.transform = hadamard;
   const float* values = values_.const_data_ptr<float>();
   for_ranges(rows, row_grain(in), [&](std::int64_t begin, std::int64_t end) {
     kernels::quantize_rows(values, format, begin, end, codes_);
   });
   scheme_ = activation;
+  turned_by_ = hadamard;
   return codes_;
 }
 
@@ -41,15 +45,17 @@ const at::Tensor& LinearInput::rounded(const InputRounding& rounding) const {
   return rounded_;
 }
 
-const kernels::Bf16Rows& LinearInput::bf16(std::int64_t group_size) const {
-  if (bf16_ && bf16_->group_size == group_size) return *bf16_;
+const kernels::Bf16Rows& LinearInput::bf16(std::int64_t group_size,
+                                           const kernels::Hadamard* hadamard) const {
+  if (bf16_ && bf16_->group_size == group_size && bf16_turned_by_ == hadamard) return *bf16_;
   const std::int64_t rows = values_.size(0), in = values_.size(1);
   kernels::Bf16Rows& result = bf16_.emplace();
   result.resize(rows, in, group_size);
   const float* values = values_.const_data_ptr<float>();
   for_ranges(rows, row_grain(in), [&](std::int64_t begin, std::int64_t end) {
-    kernels::round_rows(values, begin, end, result);
+    kernels::round_rows(values, begin, end, result, hadamard);
   });
+  bf16_turned_by_ = hadamard;
   return result;
 }
 

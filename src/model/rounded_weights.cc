@@ -1,16 +1,14 @@
 #include "model/rounded_weights.h"
 
-#include "model/checkpoint_weights.h"
+#include "quant/hadamard_rows.h"
 #include "quant/quantized_tensor.h"
 
 namespace qvlm {
 
-RoundedWeights::RoundedWeights(const Checkpoint& checkpoint,
+RoundedWeights::RoundedWeights(std::shared_ptr<const WeightSource> floats,
                                LinearSchemes schemes,
                                ReplacedTensors replaced)
-    : floats_(std::make_shared<CheckpointWeights>(checkpoint)),
-      schemes_(std::move(schemes)),
-      replaced_(std::move(replaced)) {}
+    : floats_(std::move(floats)), schemes_(std::move(schemes)), replaced_(std::move(replaced)) {}
 
 at::Tensor RoundedWeights::load(const std::string& name, c10::IntArrayRef shape) const {
   const at::Tensor own = floats_->load(name, shape);
@@ -28,8 +26,9 @@ QuantizedWeight RoundedWeights::load_codes(const std::string& linear,
                                            std::int64_t out,
                                            std::int64_t in) const {
   const at::Tensor stored = floats_->load(linear + ".weight", {out, in});
-  return to_quantized_weight(
-      quantize_weight(stored.to(at::kFloat), schemes_.at(linear).weight, stored.scalar_type()));
+  const LinearScheme& scheme = schemes_.at(linear);
+  return to_quantized_weight(quantize_weight(weight_to_round(stored.to(at::kFloat), scheme),
+                                             scheme.weight, stored.scalar_type()));
 }
 
 }  // namespace qvlm

@@ -1,4 +1,4 @@
-// The weights of a float checkpoint as a recipe rounds them: what the quantized model will load,
+// Float weights as a recipe rounds them to nearest: what the quantized model will load,
 // before it is written.
 #pragma once
 
@@ -7,13 +7,13 @@
 
 namespace qvlm {
 
-// Tensors that take the place of a checkpoint's own, by our names; of the same shape.
+// Tensors that take the place of the float weights' own, by our names; of the same shape.
 using ReplacedTensors = std::map<std::string, at::Tensor>;
 
 class RoundedWeights : public WeightSource {
  public:
   // schemes: of the linears that are rounded.
-  RoundedWeights(const Checkpoint& checkpoint,
+  RoundedWeights(std::shared_ptr<const WeightSource> floats,
                  LinearSchemes schemes,
                  ReplacedTensors replaced = {});
 

@@ -71,7 +71,7 @@ Linear Weights::linear(std::string_view name, std::int64_t in, std::int64_t out,
   if (cache_) {
     const std::optional<kernels::PackedWeights> packed = cache_->find(ours);
     if (packed && packed->out == out && packed->in == in) {
-      return Linear(*packed, bias_values, scheme->activation);
+      return Linear(*packed, bias_values, *scheme);
     }
   }
   Linear linear(source_->load_codes(ours, out, in), bias_values, *scheme, execution_);

@@ -19,8 +19,8 @@ using InputRounding = std::shared_ptr<const std::function<at::Tensor(const at::T
 InputRounding make_rounding(std::function<at::Tensor(const at::Tensor&)> function);
 
 // What the scheme does to inputs: dynamic per token, static on the stored scales, or, without an
-// activation scheme, to bfloat16, as the kernels do. Throws kInvalidArgument when the scales of a
-// static scheme are missing.
-InputRounding make_rounding(const LinearScheme& scheme);
+// activation scheme, to bfloat16, as the kernels do; turned before, where the scheme says so. `in`:
+// width of the inputs. Throws kInvalidArgument when the scales of a static scheme are missing.
+InputRounding make_rounding(const LinearScheme& scheme, std::int64_t in);
 
 }  // namespace qvlm

@@ -82,7 +82,7 @@ TEST(LearnedRounding, ActivationsAreThoseOfTheGrid) {
 
 TEST(LearnedRounding, InputsWithoutASchemeAreBfloat16) {
   const at::Tensor x = make_values(12, 96);
-  const at::Tensor want = (*make_rounding(LinearScheme{}))(x);
+  const at::Tensor want = (*make_rounding(LinearScheme{}, x.size(1)))(x);
   x.set_requires_grad(true);
   const at::Tensor got = (*make_straight_bf16(CodeRounding::kNearest))(x);
   EXPECT_TRUE(at::equal(got.detach(), want));
