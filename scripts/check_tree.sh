@@ -19,11 +19,13 @@ declare -A may_include=(           # besides the room itself
   [quant]="$free tensor"
   [model]="$free tensor quant"
   [calib]="$free tensor quant model"
-  [search]="$free tensor quant model calib"
-  [pipeline]="$free tensor quant model calib search"
+  [transforms]="$free tensor quant model calib"
+  [rounding]="$free tensor quant calib"
+  [search]="$free tensor quant model calib rounding"
+  [pipeline]="$free tensor quant model calib transforms rounding search"
   [runtime]="$free tensor quant model"
   [eval]="$free tensor quant model runtime"
-  [cli]="$free tensor quant model calib search pipeline runtime eval")
+  [cli]="$free tensor quant model calib transforms rounding search pipeline runtime eval")
 
 heavy_headers=(  # pattern of the header, files that may include it
   'benchmark/'                benchmarks/kernels_bench.cc

@@ -1,0 +1,88 @@
+#include "transforms/rotate.h"
+
+#include "base/error.h"
+
+namespace qvlm {
+namespace {
+
+class DecoderRotation {
+ public:
+  DecoderRotation(const ModelConfig& config, const WeightSource& weights, std::uint64_t seed)
+      : config_(config),
+        weights_(weights),
+        stream_(config.text.hidden_size, seed),
+        head_(config.text.head_dim, seed + 1) {}
+
+  void turn_residual_stream();
+  void turn_values();
+  TensorMaps take() { return std::move(maps_); }
+
+ private:
+  // The linear writes to the residual stream.
+  void turn_output(const std::string& linear, bool bias);
+  // The norm's linears read its output; its gain becomes theirs.
+  void turn_inputs(const std::string& norm, const std::vector<std::string>& linears);
+
+  const ModelConfig& config_;
+  const WeightSource& weights_;
+  Rotation stream_, head_;
+  TensorMaps maps_;
+};
+
+void DecoderRotation::turn_output(const std::string& linear, bool bias) {
+  maps_[linear + ".weight"].out_rotation = stream_;
+  if (bias) maps_[linear + ".bias"].out_rotation = stream_;
+}
+
+void DecoderRotation::turn_inputs(const std::string& norm,
+                                  const std::vector<std::string>& linears) {
+  const at::Tensor gain =
+      weights_.load(norm + ".weight", {config_.text.hidden_size}).to(at::kFloat);
+  maps_[norm + ".weight"].becomes_one = true;
+  for (const std::string& linear : linears) {
+    maps_[linear + ".weight"].in_scale = gain;
+    maps_[linear + ".weight"].in_rotation = stream_;
+  }
+}
+
+void DecoderRotation::turn_residual_stream() {
+  maps_["decoder.embed_tokens.weight"].in_rotation = stream_;
+  turn_output("projector.linear_2", config_.projector_bias);
+  for (std::int64_t i = 0; i < config_.text.layers; ++i) {
+    const std::string layer = "decoder.layers." + std::to_string(i) + ".";
+    turn_inputs(layer + "input_layernorm", {layer + "self_attn.q_proj", layer + "self_attn.k_proj",
+                                            layer + "self_attn.v_proj"});
+    turn_output(layer + "self_attn.o_proj", config_.text.attention_bias);
+    turn_inputs(layer + "post_attention_layernorm",
+                {layer + "mlp.gate_proj", layer + "mlp.up_proj"});
+    turn_output(layer + "mlp.down_proj", config_.text.mlp_bias);
+  }
+  turn_inputs("decoder.norm", {"lm_head"});
+}
+
+// Attention mixes tokens, not channels: what is turned in each head of the values is turned back
+// behind it.
+void DecoderRotation::turn_values() {
+  for (std::int64_t i = 0; i < config_.text.layers; ++i) {
+    const std::string attention = "decoder.layers." + std::to_string(i) + ".self_attn.";
+    maps_[attention + "v_proj.weight"].out_rotation = head_;
+    if (config_.text.attention_bias) maps_[attention + "v_proj.bias"].out_rotation = head_;
+    maps_[attention + "o_proj.weight"].in_rotation = head_;
+  }
+}
+
+}  // namespace
+
+TensorMaps make_rotation(const ModelConfig& config,
+                         const WeightSource& weights,
+                         const RotateOptions& options) {
+  require(!options.residual_stream || !config.tied_head, ErrorKind::kUnsupported,
+          "rotate: this model's head is its embedding table, and the two would be turned "
+          "differently; use residual_stream: false");
+  DecoderRotation rotation(config, weights, options.seed);
+  if (options.residual_stream) rotation.turn_residual_stream();
+  if (options.values) rotation.turn_values();
+  return rotation.take();
+}
+
+}  // namespace qvlm

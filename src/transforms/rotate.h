@@ -1,0 +1,20 @@
+// Rotation (QuaRot, Ashkboos et al. 2024): the residual stream of the decoder and the values of its
+// attention are turned by Hadamard matrices, offline. The input of the down projection is turned
+// while running, by its linear (LinearScheme::turned_input), so it is no business of this file.
+#pragma once
+
+#include <qvlm/recipe.h>
+
+#include "io/hf_config.h"
+#include "transforms/transformed_weights.h"
+
+namespace qvlm {
+
+// weights: as they are now; gains are read from them, since a norm commutes with a turn only once
+// its gain is part of the weights behind it. Throws kUnsupported for a tied head: its table would
+// have to hold two different matrices.
+TensorMaps make_rotation(const ModelConfig& config,
+                         const WeightSource& weights,
+                         const RotateOptions& options);
+
+}  // namespace qvlm

@@ -1,0 +1,145 @@
+// Transforms leave the function of a model as it is, and take its outliers away.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "model/checkpoint_weights.h"
+#include "model/linear_list.h"
+#include "model/vlm.h"
+#include "support/golden.h"
+#include "transforms/rotate.h"
+#include "transforms/smooth.h"
+
+namespace qvlm {
+namespace {
+
+namespace fs = std::filesystem;
+
+const fs::path kCases = fs::path(QVLM_TESTS_DIR) / "data" / "llava";
+
+at::Tensor random_tensor(c10::IntArrayRef shape, std::uint64_t seed) {
+  return at::randn(shape, at::make_generator<at::CPUGeneratorImpl>(seed), at::kFloat);
+}
+
+TEST(RotatedRows, OfInputsAndWeightsLeavesTheirProduct) {
+  for (const std::int64_t width : {8, 24, 96, 64}) {
+    const Rotation rotation(width, 3);
+    const at::Tensor x = random_tensor({5, 2 * width}, 1), w = random_tensor({7, 2 * width}, 2);
+    EXPECT_TRUE(at::allclose(at::matmul(rotation.rows(x), rotation.rows(w).t()),
+                             at::matmul(x, w.t()), 1e-4, 1e-4))
+        << width;
+    EXPECT_TRUE(at::allclose(rotation.rows(x).norm(2, 1), x.norm(2, 1), 1e-5)) << width;
+    // (x W^T) R = x (R^T W)^T
+    const at::Tensor rows = random_tensor({2 * width, 6}, 4), y = random_tensor({3, 6}, 5);
+    EXPECT_TRUE(at::allclose(rotation.rows(at::matmul(y, rows.t())),
+                             at::matmul(y, rotation.columns(rows).t()), 1e-4, 1e-4))
+        << width;
+    EXPECT_FALSE(at::allclose(Rotation(width, 4).rows(x), rotation.rows(x)));
+  }
+}
+
+class TransformsTest : public testing::TestWithParam<std::string> {
+ protected:
+  TransformsTest()
+      : checkpoint_(Checkpoint::open(kCases / GetParam())),
+        config_(load_model_config(checkpoint_)),
+        weights_(std::make_shared<TransformedWeights>(
+            std::make_shared<CheckpointWeights>(checkpoint_))) {}
+
+  at::Tensor logits() const {
+    const Vlm model = Vlm::load(Weights(weights_, Execution::kFloat), config_);
+    const Golden golden(kCases / GetParam() / "golden.safetensors");
+    const std::vector<std::int32_t> ids = golden.ids("prompt0.input_ids");
+    KvCache cache(config_.text, static_cast<std::int64_t>(ids.size()));
+    return model.forward(model.embed(ids, {model.encode_image(golden.get("prompt0.pixel_values"))}),
+                         cache, LogitsOf::kAll);
+  }
+  // Of float32 weights only sums are rounded otherwise; of bfloat16 ones each weight is.
+  double tolerance() const {
+    const bool single = checkpoint_.get_tensor("decoder.norm.weight").dtype == DType::kF32;
+    return single ? 2e-5 : 0.03;
+  }
+  // Any statistics will do.
+  TensorMaps smoothing(double alpha) const {
+    std::map<std::string, InputStatistics> inputs;
+    for (const LinearShape& linear : list_linears(config_))
+      inputs[linear.name].add(random_tensor({4, linear.in}, 9).exp());
+    return make_smoothing(config_, *weights_, inputs, {alpha});
+  }
+
+  Checkpoint checkpoint_;
+  ModelConfig config_;
+  std::shared_ptr<TransformedWeights> weights_;
+};
+
+TEST_P(TransformsTest, KeepTheFunctionOfTheModel) {
+  const at::Tensor before = logits();
+  weights_->add(smoothing(0.5));
+  const at::Tensor gain =
+      weights_->load("decoder.layers.0.input_layernorm.weight", {config_.text.hidden_size});
+  EXPECT_FALSE(at::equal(gain.to(at::kFloat), at::ones_like(gain, at::kFloat)));
+  EXPECT_LT(relative_difference(logits(), before), tolerance());
+  if (config_.tied_head) return;
+  weights_->add(make_rotation(config_, *weights_, {}));
+  EXPECT_LT(relative_difference(logits(), before), tolerance());
+  EXPECT_TRUE(weights_->changed().contains("decoder.embed_tokens.weight"));
+  for (const char* norm : {"decoder.norm.weight", "decoder.layers.0.input_layernorm.weight"}) {
+    const at::Tensor ones = weights_->load(norm, {config_.text.hidden_size}).to(at::kFloat);
+    EXPECT_TRUE(at::equal(ones, at::ones_like(ones))) << norm;
+  }
+}
+
+using TiedTest = TransformsTest;
+
+TEST_P(TiedTest, HeadIsNotTurned) {
+  EXPECT_THROW(make_rotation(config_, *weights_, {}), Error);
+  const at::Tensor before = logits();
+  weights_->add(make_rotation(config_, *weights_, {.residual_stream = false}));
+  EXPECT_LT(relative_difference(logits(), before), tolerance());
+}
+
+INSTANTIATE_TEST_SUITE_P(Models,
+                         TransformsTest,
+                         testing::Values("biases_bf16",
+                                         "full_two_layers",
+                                         "hub_default",
+                                         "newest_tied",
+                                         "runtime_gqa",
+                                         "sharded_head_dim"));
+INSTANTIATE_TEST_SUITE_P(Models, TiedTest, testing::Values("newest_tied"));
+
+// Source of one layer's tensors, with a channel of the residual stream far above the others.
+TEST(Rotation, SpreadsAChannelOverAll) {
+  const Rotation rotation(256, 0);
+  at::Tensor x = random_tensor({16, 256}, 6);
+  x.select(1, 17).mul_(100);
+  const auto peak = [](const at::Tensor& rows) {
+    return (rows.abs().amax(1) / rows.square().mean(1).sqrt()).mean().item<double>();
+  };
+  EXPECT_GT(peak(x), 10.0);
+  EXPECT_LT(peak(rotation.rows(x)), 3.5);
+}
+
+TEST(Smoothing, MovesLargeChannelsIntoWeights) {
+  const Checkpoint checkpoint = Checkpoint::open(kCases / "hub_default");
+  const ModelConfig config = load_model_config(checkpoint);
+  const CheckpointWeights weights(checkpoint);
+  std::map<std::string, InputStatistics> inputs;
+  for (const LinearShape& linear : list_linears(config)) {
+    at::Tensor x = at::ones({2, linear.in});
+    x.select(1, 3).fill_(-100);
+    inputs[linear.name].add(x);
+  }
+  const TensorMaps maps = make_smoothing(config, weights, inputs, {.alpha = 1.0});
+  // With alpha 1 all channels become equally large: the scale is the channel's largest magnitude.
+  const at::Tensor scale = maps.at("decoder.layers.1.mlp.gate_proj.weight").in_scale;
+  EXPECT_FLOAT_EQ(scale[3].item<float>(), 100.0f);
+  EXPECT_FLOAT_EQ(scale[4].item<float>(), 1.0f);
+  EXPECT_FLOAT_EQ(
+      maps.at("decoder.layers.1.post_attention_layernorm.weight").out_scale[3].item<float>(),
+      0.01f);
+  EXPECT_FALSE(maps.contains("projector.linear_1.weight"));
+}
+
+}  // namespace
+}  // namespace qvlm
