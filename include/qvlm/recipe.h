@@ -9,6 +9,10 @@
 //   overrides:                     # regular expressions over whole names; the last match wins
 //     - match: "vision_tower\\..*|projector\\..*|lm_head"
 //       keep: float
+//   transforms:                    # of the float model, in this order; left out: none
+//     - smooth: {alpha: 0.5}
+//     - rotate: {}
+//   rounding: {method: gptq}       # left out: to the nearest code
 //   calibration: {samples: 64}     # from here on: the search of clip ratios on calibration data;
 //   plan: {strategy: entropy, max_depth: 3, budget_share: 0.5}      # left out: nothing is searched
 //   search:
@@ -25,6 +29,8 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <variant>
 #include <vector>
 
 namespace qvlm {
@@ -33,6 +39,41 @@ namespace qvlm {
 struct Override {
   std::string pattern;                      // ECMAScript regular expression
   std::optional<LinearScheme> scheme = {};  // nothing: keep the linear in float
+};
+
+// Transforms change the weights and leave the function of the float model as it is; what they
+// change is how well it can be rounded.
+
+// SmoothQuant (Xiao et al. 2023): every input channel of the decoder's linears is divided by s =
+// max|x|^alpha / max|w|^(1 - alpha), and its weights are multiplied with it. Folded into what comes
+// before: nothing is computed while running. Measured on the calibration data.
+struct SmoothOptions {
+  double alpha = 0.5;  // in [0, 1]: how much of the difficulty moves from activations to weights
+};
+
+// QuaRot (Ashkboos et al. 2024): Hadamard matrices spread what is large in few channels over all.
+struct RotateOptions {
+  bool residual_stream = true;  // of the decoder; folded into weights, gains of norms too
+  bool values = true;           // between values and output of the attention; folded
+  // The input of down projections whose input is quantized; turned while running, by the same pass
+  // that makes its codes.
+  bool down_input = true;
+  std::uint64_t seed = 0;  // of the random signs
+};
+
+using Transform = std::variant<SmoothOptions, RotateOptions>;
+
+enum class RoundingMethod {
+  kNearest,
+  // GPTQ (Frantar et al. 2022): column by column, each one's error made up for by those that are
+  // left, weighed by how inputs go together; of the decoder's linears, behind the search.
+  kGptq,
+};
+
+struct RoundingOptions {
+  RoundingMethod method = RoundingMethod::kNearest;
+  double damping = 0.01;  // added to the second moments' diagonal, as a share of its mean
+  bool act_order = true;  // the columns with the largest inputs first; groups stay as they are
 };
 
 // What the search looks at: `samples` of the data given to quantize(), drawn by `seed`.
@@ -126,19 +167,44 @@ struct VisionEncoderOptions {
   std::uint64_t seed = 0;  // order of the samples
 };
 
+// How much work a recipe may be that is made from a scheme's name.
+enum class Preset {
+  kFast,      // rotation and nearest rounding; needs no data
+  kBalanced,  // smoothing, rotation, searched clips, GPTQ
+  kBest,      // the same on twice as many samples, with a clip for every input of a layer
+};
+constexpr const char* preset_name(Preset preset) {
+  return preset == Preset::kFast ? "fast" : preset == Preset::kBalanced ? "balanced" : "best";
+}
+
+// The schemes that presets know.
+inline constexpr const char* kPresetSchemes = "W8A8, W4A16, W4A8, W6A6, W4A4";
+
 struct Recipe {
   std::string name;
   std::string description = {};
   // `default`; nothing: float unless an override says otherwise
   std::optional<LinearScheme> standard = {};
   std::vector<Override> overrides = {};
-  CalibrationOptions calibration = {};  // used by `search` and `vision_encoder`
+  std::vector<Transform> transforms = {};  // in this order
+  RoundingOptions rounding = {};
+  CalibrationOptions calibration = {};  // where needs_data()
   PlanOptions plan = {};                // used by `search`
   std::optional<SearchOptions> search = {};
   std::optional<VisionEncoderOptions> vision_encoder = {};
 
+  // Whether a transform is measured on data.
+  bool smooths() const;
+  // Whether quantize() walks the decoder on calibration data: to search, or to round by GPTQ.
+  bool walks_decoder() const {
+    return search.has_value() || rounding.method == RoundingMethod::kGptq;
+  }
   // Whether quantize() needs calibration data.
-  bool needs_data() const { return search.has_value() || vision_encoder.has_value(); }
+  bool needs_data() const { return walks_decoder() || smooths() || vision_encoder.has_value(); }
+
+  // The recipe that does well for one of kPresetSchemes, in upper or lower case; of the decoder,
+  // the rest of the model stays float (docs/recipes.md). Throws kInvalidArgument.
+  static Recipe preset(std::string_view scheme, Preset preset = Preset::kBalanced);
 
   // Reads a YAML file. Throws kNotFound, or kInvalidArgument naming file, line and key for an
   // unknown key, a bad value, a bad regular expression or a scheme that cannot exist.

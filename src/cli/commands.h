@@ -3,6 +3,7 @@
 // stderr.
 #pragma once
 
+#include <qvlm/recipe.h>
 #include <qvlm/session.h>
 
 #include <optional>
@@ -24,8 +25,17 @@ struct InspectCommand {
   bool tensors = false;  // list every tensor
 };
 
+// A recipe: a file, or a scheme and how much work it is worth.
+struct RecipeChoice {
+  std::string file, scheme;  // just one of them is set
+  Preset preset = Preset::kBalanced;
+
+  Recipe load() const { return file.empty() ? Recipe::preset(scheme, preset) : Recipe::load(file); }
+};
+
 struct PlanCommand {
-  std::string model, recipe;
+  std::string model;
+  RecipeChoice recipe;
   std::string out;       // where the result would go; empty: not checked
   std::string data;      // calibration data; empty: none
   bool linears = false;  // list every linear
@@ -33,7 +43,8 @@ struct PlanCommand {
 };
 
 struct QuantizeCommand {
-  std::string model, out, recipe;
+  std::string model, out;
+  RecipeChoice recipe;
   std::string data;    // calibration data; empty: none
   std::string report;  // empty: none
   bool overwrite = false;

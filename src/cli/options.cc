@@ -115,6 +115,27 @@ void add_packed_cache(CLI::App* verb, std::string& file) {
            "keep the weights as the kernels want them in this file: later loads map it");
 }
 
+// A file, or a scheme and a preset.
+void add_recipe(CLI::App* verb, RecipeChoice& recipe) {
+  CLI::Option_group* choice = verb->add_option_group("recipe");
+  choice->add_option("--scheme", recipe.scheme, std::string("one of ") + kPresetSchemes)
+      ->type_name("SCHEME");
+  CLI::Option* file = add_file(choice, "--recipe", recipe.file,
+                               "or which linear gets which scheme, and how (YAML)");
+  choice->require_option(1);
+  verb->add_option_function<std::string>(
+          "--preset",
+          [&recipe](const std::string& name) {
+            for (const Preset preset : {Preset::kFast, Preset::kBalanced, Preset::kBest}) {
+              if (name == preset_name(preset)) recipe.preset = preset;
+            }
+          },
+          "how much work --scheme is worth; fast needs no data; default balanced")
+      ->check(CLI::IsMember({"fast", "balanced", "best"}))
+      ->type_name("HOW")
+      ->excludes(file);
+}
+
 CLI::Option* add_count(CLI::App* verb,
                        const char* name,
                        std::int64_t& value,
@@ -209,8 +230,7 @@ void Parser::add_plan() {
   verb->add_option("OUT", plan_.out, "folder that would be written; default: not checked")
       ->check(not_empty())
       ->type_name("");
-  add_file(verb, "--recipe", plan_.recipe, "recipe: which linear gets which scheme (YAML)")
-      ->required();
+  add_recipe(verb, plan_.recipe);
   add_data(verb, plan_.data);
   verb->add_flag("--linears", plan_.linears, "list every linear");
   verb->add_flag("--overwrite", plan_.overwrite, "OUT may exist");
@@ -219,7 +239,8 @@ void Parser::add_plan() {
 void Parser::add_quantize() {
   CLI::App* verb = add_verb(
       app_, chosen_, quantize_, "quantize",
-      "Quantizes a model by a recipe and writes it as a compressed-tensors folder.",
+      "Quantizes a model by a scheme or a recipe and writes it as a compressed-tensors folder.",
+      "qvlm quantize models/reference-llava out --scheme W4A4 --data data/easy-vqa-calibration\n  "
       "qvlm quantize models/reference-llava reference-w4a8 --recipe configs/recipes/w4a8.yaml\n  "
       "qvlm quantize models/reference-llava out --recipe configs/recipes/qvlm-w4a4.yaml --data "
       "data/easy-vqa-calibration");
@@ -227,8 +248,7 @@ void Parser::add_quantize() {
   verb->add_option("OUT", quantize_.out, "folder to write; must not exist, or be empty")
       ->required()
       ->type_name("");
-  add_file(verb, "--recipe", quantize_.recipe, "recipe: which linear gets which scheme (YAML)")
-      ->required();
+  add_recipe(verb, quantize_.recipe);
   add_data(verb, quantize_.data);
   add_file(verb, "--report", quantize_.report, "also write what was done to each linear (JSON)");
   verb->add_flag("--resume", quantize_.resume,

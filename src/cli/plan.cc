@@ -178,7 +178,7 @@ std::string time_text(const QuantizePlan& plan) {
 }  // namespace
 
 void run(const PlanCommand& command, const CommonOptions& common) {
-  const Recipe recipe = Recipe::load(command.recipe);
+  const Recipe recipe = command.recipe.load();
   const QuantizePlan plan =
       plan_quantize(command.model, recipe, {command.data, command.out, command.overwrite});
   if (common.json) {

@@ -99,14 +99,18 @@ void print_table(const QuantizeCommand& command, const QuantizeReport& report) {
 }
 
 std::string resume_hint(const QuantizeCommand& command) {
-  return "go on with: qvlm quantize " + command.model + " " + command.out + " --recipe " +
-         command.recipe + " --data " + command.data + " --resume";
+  const RecipeChoice& recipe = command.recipe;
+  const std::string choice =
+      recipe.file.empty() ? "--scheme " + recipe.scheme + " --preset " + preset_name(recipe.preset)
+                          : "--recipe " + recipe.file;
+  return "go on with: qvlm quantize " + command.model + " " + command.out + " " + choice +
+         " --data " + command.data + " --resume";
 }
 
 }  // namespace
 
 void run(const QuantizeCommand& command, const CommonOptions& common) {
-  const Recipe recipe = Recipe::load(command.recipe);
+  const Recipe recipe = command.recipe.load();
   check_output(command.report);
   QuantizeOptions options{command.overwrite, command.data, command.resume, {}};
   // A search ends after the block it is at; anything else ends at once.

@@ -111,6 +111,7 @@ QuantizedCheckpointWriter::QuantizedCheckpointWriter(const Checkpoint& source,
       linears_(checked(source, out, std::move(linears))),
       extra_(extra),
       replaced_(std::move(options.replaced)),
+      replacement_(std::move(options.replacement)),
       folder_(out, options.overwrite) {
   plan_tensors(options.shard_bytes);
   advance();
@@ -119,8 +120,7 @@ QuantizedCheckpointWriter::QuantizedCheckpointWriter(const Checkpoint& source,
 void QuantizedCheckpointWriter::plan_tensors(std::int64_t shard_bytes) {
   std::int64_t filled = 0;
   std::size_t shard = 0;
-  const auto add = [&](const TensorInfo& info,
-                       std::optional<std::span<const std::byte>> source_bytes) {
+  const auto add = [&](const TensorInfo& info, const std::optional<TensorView>& source) {
     std::int64_t bytes = static_cast<std::int64_t>(dtype_size(info.dtype));
     for (const std::int64_t size : info.shape)
       bytes *= size;
@@ -129,7 +129,7 @@ void QuantizedCheckpointWriter::plan_tensors(std::int64_t shard_bytes) {
       filled = 0;
     }
     filled += bytes;
-    plan_.push_back({info, shard, source_bytes});
+    plan_.push_back({info, shard, source});
   };
   for (const TensorView& tensor : in_model_order(source_)) {
     const std::string ours = source_.names().to_ours(tensor.name);
@@ -137,7 +137,7 @@ void QuantizedCheckpointWriter::plan_tensors(std::int64_t shard_bytes) {
         ours.ends_with(kWeight) ? ours.substr(0, ours.size() - kWeight.size()) : "";
     const auto scheme = linears_.find(linear);
     if (scheme == linears_.end()) {
-      add({tensor.name, tensor.dtype, tensor.shape}, copied_bytes(tensor, ours));
+      add({tensor.name, tensor.dtype, tensor.shape}, tensor);
       continue;
     }
     const std::string module = source_.names().module_to_file(linear);
@@ -148,13 +148,22 @@ void QuantizedCheckpointWriter::plan_tensors(std::int64_t shard_bytes) {
   }
 }
 
-std::span<const std::byte> QuantizedCheckpointWriter::copied_bytes(const TensorView& tensor,
-                                                                   const std::string& ours) const {
-  const auto found = replaced_.find(ours);
-  if (found == replaced_.end()) return tensor.bytes;
-  require(found->second.size() == tensor.bytes.size(), ErrorKind::kInternal, tensor.describe(),
-          ": replaced by ", found->second.size(), " bytes");
-  return found->second;
+// Writes a tensor of the source, or what has taken its place.
+void QuantizedCheckpointWriter::copy_next(const TensorView& source) {
+  const std::string ours = source_.names().to_ours(source.name);
+  std::vector<std::byte> other;
+  std::span<const std::byte> bytes = source.bytes;
+  if (replaced_.contains(ours)) {
+    other = replacement_(source, ours);
+    require(other.size() == bytes.size(), ErrorKind::kInternal, source.describe(), ": replaced by ",
+            other.size(), " bytes");
+    bytes = other;
+  }
+  require(is_finite(source.dtype, bytes), ErrorKind::kCorrupt, source_.folder().string(),
+          ": the tensor '", source.name,
+          "' holds NaN or infinity; a quantized copy of it would be useless");
+  write_next(bytes);
+  drop_pages(source.bytes);
 }
 
 void QuantizedCheckpointWriter::write(std::string_view linear, const QuantizedWeight& weight) {
@@ -176,13 +185,8 @@ void QuantizedCheckpointWriter::write(std::string_view linear, const QuantizedWe
 void QuantizedCheckpointWriter::advance() {
   while (next_ < plan_.size()) {
     const Entry& entry = plan_[next_];
-    if (entry.source_bytes) {
-      require(is_finite(entry.info.dtype, *entry.source_bytes), ErrorKind::kCorrupt,
-              source_.folder().string(), ": the tensor '", entry.info.name,
-              "' holds NaN or infinity; a quantized copy of it would be useless");
-      write_next(*entry.source_bytes);
-      if (!replaced_.contains(source_.names().to_ours(entry.info.name)))
-        drop_pages(*entry.source_bytes);
+    if (entry.source) {
+      copy_next(*entry.source);
       continue;
     }
     const auto codes = waiting_.find(entry.info.name);
@@ -262,7 +266,7 @@ Json QuantizedCheckpointWriter::make_own_document() const {
   });
   if (!replaced_.empty()) {
     Json names = Json::array();
-    for (const auto& [name, bytes] : replaced_)
+    for (const std::string& name : replaced_)
       names.append(name);
     document.set(kReplaced, names);
   }

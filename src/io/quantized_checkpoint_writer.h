@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <set>
@@ -24,8 +25,12 @@ class QuantizedCheckpointWriter {
   struct Options {
     bool overwrite = false;                    // replace a model folder
     std::int64_t shard_bytes = 4'000'000'000;  // a weight file closes before it would exceed this
-    // Bytes that take the place of a copied tensor's, by our names; of its type and shape.
-    std::map<std::string, std::vector<std::byte>> replaced;
+    // Tensors, by our names, that are not the source's any more, and what gives the bytes of one,
+    // of the source's type and shape, when it is written. Not asked for linears that write()
+    // brings.
+    std::set<std::string> replaced = {};
+    std::function<std::vector<std::byte>(const TensorView& source, const std::string& ours)>
+        replacement = {};
   };
 
   // source: a float checkpoint; its names and dtypes are kept, and scales take the dtype of the
@@ -60,11 +65,11 @@ class QuantizedCheckpointWriter {
   struct Entry {
     TensorInfo info;
     std::size_t shard = 0;
-    std::optional<std::span<const std::byte>> source_bytes;  // nothing: codes that write() brings
+    std::optional<TensorView> source;  // nothing: codes that write() brings
   };
 
   void plan_tensors(std::int64_t shard_bytes);
-  std::span<const std::byte> copied_bytes(const TensorView& tensor, const std::string& ours) const;
+  void copy_next(const TensorView& source);
   void advance();
   void write_next(std::span<const std::byte> bytes);
   void open_shard(std::size_t shard);
@@ -76,7 +81,8 @@ class QuantizedCheckpointWriter {
   Checkpoint source_;
   LinearSchemes linears_;
   Json extra_;
-  std::map<std::string, std::vector<std::byte>> replaced_;
+  std::set<std::string> replaced_;
+  std::function<std::vector<std::byte>(const TensorView&, const std::string&)> replacement_;
   StagedFolder folder_;  // before shard_, which closes its file first
   std::vector<Entry> plan_;
   std::size_t next_ = 0;                                   // first entry not yet written

@@ -6,6 +6,7 @@
 #include "pipeline/decoder_search.h"
 #include "pipeline/recipe.h"
 #include "pipeline/source_check.h"
+#include "pipeline/transform_run.h"
 #include "search/neighbour_entropy.h"
 
 namespace qvlm {
@@ -102,7 +103,8 @@ Analysis analyze(const std::filesystem::path& model,
 
   Analysis result{.model = model.string(), .data = data.string(), .recipe = recipe.name};
   result.calibration = describe_samples(samples, manifest);
-  const Weights root(checkpoint, Execution::kFloat);
+  const auto floats = transform_weights(checkpoint, recipe, samples, progress);
+  const Weights root(floats, Execution::kFloat);
   const SearchCost cost = search_cost(*recipe.search);
   result.tau = recipe.plan.tau;
   result.max_depth = recipe.plan.max_depth;
@@ -110,13 +112,18 @@ Analysis analyze(const std::filesystem::path& model,
   const double tree = options.joint_gains ? cost.of_block(recipe.plan.max_depth) : 0.0;
   const auto total = static_cast<std::int64_t>((2.0 + tree) * double(config.text.layers));
   std::int64_t done = 0;
-  const DecoderStudy study{
-      root, config, schemes, *recipe.search, recipe.plan.tau, [&](const std::string& what) {
-        ++done;
-        if (progress) progress({done, std::max(done, total), what});
-      }};
+  const DecoderStudy study{root,
+                           config,
+                           schemes,
+                           *recipe.search,
+                           recipe.rounding,
+                           recipe.plan.tau,
+                           [&](const std::string& what) {
+                             ++done;
+                             if (progress) progress({done, std::max(done, total), what});
+                           }};
   result.vision = analyze_vision(root, config, samples.samples, recipe.plan.tau);
-  const DecoderInputs inputs = run_to_decoder(checkpoint, config, schemes, {}, samples);
+  const DecoderInputs inputs = run_to_decoder(floats, config, schemes, {}, samples);
   const LayerDependencies measured = measure_dependencies(
       study, inputs.rounded, {.errors = true, .statistics = !options.statistics.empty()});
   if (!options.statistics.empty()) InputStatistics::save(options.statistics, measured.statistics);

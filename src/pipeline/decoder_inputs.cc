@@ -20,14 +20,20 @@ States run_units(const Weights& root,
 
 }  // namespace
 
-DecoderInputs run_to_decoder(const Checkpoint& checkpoint,
+States run_to_decoder(const Weights& root,
+                      const ModelConfig& config,
+                      const CalibrationSamples& samples) {
+  return run_units(root, config, samples.samples);
+}
+
+DecoderInputs run_to_decoder(const std::shared_ptr<const WeightSource>& floats,
                              const ModelConfig& config,
                              const LinearSchemes& schemes,
                              const ReplacedTensors& replaced,
                              const CalibrationSamples& samples) {
   DecoderInputs inputs;
   inputs.kinds = samples.kinds;
-  inputs.exact = run_units(Weights(checkpoint, Execution::kFloat), config, samples.samples);
+  inputs.exact = run_to_decoder(Weights(floats, Execution::kFloat), config, samples);
   const bool rounds = std::any_of(schemes.begin(), schemes.end(), [](const auto& scheme) {
     return scheme.first.starts_with("vision_tower.") || scheme.first.starts_with("projector.");
   });
@@ -35,7 +41,7 @@ DecoderInputs run_to_decoder(const Checkpoint& checkpoint,
     inputs.rounded = inputs.exact;
     return inputs;
   }
-  const auto rounded = std::make_shared<RoundedWeights>(checkpoint, schemes, replaced);
+  const auto rounded = std::make_shared<RoundedWeights>(floats, schemes, replaced);
   inputs.rounded = run_units(Weights(rounded, Execution::kPacked), config, samples.samples);
   return inputs;
 }

@@ -15,9 +15,13 @@ struct DecoderInputs {
   std::vector<std::vector<TokenKind>> kinds;  // of the samples' positions
 };
 
-// Runs the units before the decoder, one at a time in memory. schemes: of the model's quantized
-// linears; replaced: tensors of the quantized model that are not the float model's.
-DecoderInputs run_to_decoder(const Checkpoint& checkpoint,
+// The states before the decoder's first layer, in float; one unit at a time in memory.
+States run_to_decoder(const Weights& root,
+                      const ModelConfig& config,
+                      const CalibrationSamples& samples);
+// The same in float and rounded. schemes: of the model's quantized linears; replaced: tensors of
+// the quantized model that are not the float model's.
+DecoderInputs run_to_decoder(const std::shared_ptr<const WeightSource>& floats,
                              const ModelConfig& config,
                              const LinearSchemes& schemes,
                              const ReplacedTensors& replaced,

@@ -82,6 +82,8 @@ class DecoderSearch {
   FinishedBlock search(DecoderBlock& trial, const Block& block);
   void check_held_out(const Layers& layers, const States& reference, FinishedBlock& found);
   States run_layers(const Layers& layers, const std::vector<Setting>& settings, States states);
+  void advance(const Layers& layers, const std::vector<Setting>& settings);
+  void round_by_gptq(TrialLayer& layer, const LayerClips& clips);
   void remember(const Layers& layers, const FinishedBlock& block);
   void count_forward(const char* what) {
     if (study_.on_forward) study_.on_forward(what);
@@ -132,8 +134,7 @@ bool DecoderSearch::run(const Block& block) {
     check_held_out(layers, held_out_.exact, found);
   }
   searched_.exact = std::move(references.back());
-  searched_.rounded = run_layers(layers, found.settings, searched_.rounded);
-  held_out_.rounded = run_layers(layers, found.settings, held_out_.rounded);
+  advance(layers, found.settings);
   if (done == nullptr) {
     const Trajectory& judged = held_out_.exact.empty() ? searched_ : held_out_;
     found.report.token_errors = measure_token_errors(judged.rounded, judged.exact, judged.kinds);
@@ -190,6 +191,25 @@ States DecoderSearch::run_layers(const Layers& layers,
   for (std::size_t i = 0; i < layers.size(); ++i)
     states = layers[i]->run(states, candidates_.clips(settings[i]));
   return states;
+}
+
+// Moves the rounded states behind the layers as they are kept.
+void DecoderSearch::advance(const Layers& layers, const std::vector<Setting>& settings) {
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    const LayerClips clips = candidates_.clips(settings[i]);
+    if (study_.rounding.method == RoundingMethod::kGptq) round_by_gptq(*layers[i], clips);
+    searched_.rounded = layers[i]->run(searched_.rounded, clips);
+    held_out_.rounded = layers[i]->run(held_out_.rounded, clips);
+  }
+}
+
+// On all samples: rounding has no choice that some of them would have to judge.
+void DecoderSearch::round_by_gptq(TrialLayer& layer, const LayerClips& clips) {
+  States states = searched_.rounded;
+  states.insert(states.end(), held_out_.rounded.begin(), held_out_.rounded.end());
+  std::vector<at::Tensor> weights = searched_.terms.weights;
+  weights.insert(weights.end(), held_out_.terms.weights.begin(), held_out_.terms.weights.end());
+  outcome_.codes.merge(layer.round_by_gptq(states, weights, clips, study_.rounding));
 }
 
 void DecoderSearch::remember(const Layers& layers, const FinishedBlock& block) {

@@ -6,11 +6,13 @@
 #include "pipeline/decoder_inputs.h"
 #include "pipeline/dependencies.h"
 #include "pipeline/search_journal.h"
+#include "search/trial_layer.h"
 
 namespace qvlm {
 
 struct DecoderSearchOutcome {
   LinearSchemes schemes;  // of the decoder's quantized linears, with clips and static scales
+  RoundedLinears codes;   // of them, where the study's rounding is not to nearest
   SearchReport report;    // blocks, plan, forwards and seconds; what concerns the data stays empty
   bool stopped = false;   // by stop_requested, after a block
 };

@@ -22,6 +22,7 @@ struct DecoderStudy {
   const ModelConfig& config;
   const LinearSchemes& schemes;
   const SearchOptions& search;
+  const RoundingOptions& rounding;
   double tau = 0.25;
   std::function<void(const std::string& what)> on_forward;  // after every layer-forward; or empty
 };

@@ -117,26 +117,6 @@ double searched_share(const Workload& work) {
   return static_cast<double>((work.samples + 1) / 2) / static_cast<double>(work.samples);
 }
 
-// One decoder layer on all samples: products, and attention to the positions before.
-double decoder_flops(const Workload& work) {
-  const TextConfig& text = work.config.text;
-  const auto weights = static_cast<double>(values_of(linears_of(work.config, "decoder.layers.0.")));
-  const auto width = static_cast<double>(text.heads * text.head_dim);
-  return 2.0 * static_cast<double>(work.tokens) * weights + 2.0 * work.square_tokens * width;
-}
-
-// Tower and projector on all images.
-double vision_flops(const Workload& work) {
-  ModelConfig config = work.config;
-  config.vision.layers = needed_vision_layers(work.config);
-  const auto patches = static_cast<double>(1 + config.vision.patches());
-  const auto weights = static_cast<double>(values_of(linears_of(config, "vision_tower.")) +
-                                           values_of(linears_of(config, "projector.")));
-  const auto width = static_cast<double>(config.vision.layers * config.vision.hidden_size);
-  const double image = 2.0 * patches * weights + 4.0 * patches * patches * width;
-  return static_cast<double>(work.images) * image;
-}
-
 // Inputs of a layer whose scales are measured, each by a forward of its own.
 int static_inputs(const Workload& work) {
   for (const auto& [name, scheme] : work.schemes) {
@@ -258,6 +238,26 @@ std::int64_t search_bytes(const Workload& work) {
 
 }  // namespace
 
+// One decoder layer on all samples: products, and attention to the positions before.
+double decoder_flops(const Workload& work) {
+  const TextConfig& text = work.config.text;
+  const auto weights = static_cast<double>(values_of(linears_of(work.config, "decoder.layers.0.")));
+  const auto width = static_cast<double>(text.heads * text.head_dim);
+  return 2.0 * static_cast<double>(work.tokens) * weights + 2.0 * work.square_tokens * width;
+}
+
+// Tower and projector on all images.
+double vision_flops(const Workload& work) {
+  ModelConfig config = work.config;
+  config.vision.layers = needed_vision_layers(work.config);
+  const auto patches = static_cast<double>(1 + config.vision.patches());
+  const auto weights = static_cast<double>(values_of(linears_of(config, "vision_tower.")) +
+                                           values_of(linears_of(config, "projector.")));
+  const auto width = static_cast<double>(config.vision.layers * config.vision.hidden_size);
+  const double image = 2.0 * patches * weights + 4.0 * patches * patches * width;
+  return static_cast<double>(work.images) * image;
+}
+
 std::int64_t mean_tokens(const Workload& work) {
   const std::int64_t samples = std::max<std::int64_t>(work.samples, 1);
   return std::max<std::int64_t>((work.tokens + samples - 1) / samples, 1);
@@ -326,7 +326,7 @@ double forecast_vision_encoder(const Workload& work, const MachineSpeed& speed) 
 std::int64_t forecast_memory(const Workload& work) {
   const std::int64_t search = work.recipe.search ? search_bytes(work) : 0;
   const std::int64_t vision = work.recipe.vision_encoder ? vision_encoder_bytes(work) : 0;
-  return std::max({writing_bytes(work), search, vision});
+  return std::max({writing_bytes(work), search + gptq_bytes(work), vision}) + transform_bytes(work);
 }
 
 }  // namespace qvlm

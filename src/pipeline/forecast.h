@@ -43,6 +43,18 @@ PlannedSearch forecast_search(const Workload& work, const MachineSpeed& speed);
 // Seconds of the optimization of the vision encoder. REQUIRES: the recipe has one.
 double forecast_vision_encoder(const Workload& work, const MachineSpeed& speed);
 
+// Float operations of one decoder layer, and of tower and projector, on all samples.
+double decoder_flops(const Workload& work);
+double vision_flops(const Workload& work);
+
+// Seconds that GPTQ and measuring for smoothing add; 0 where the recipe has none.
+double forecast_gptq(const Workload& work, const MachineSpeed& speed);
+double forecast_smoothing(const Workload& work, const MachineSpeed& speed);
+
+// Bytes that GPTQ adds to those of the search, and transforms to all that loads a tensor.
+std::int64_t gptq_bytes(const Workload& work);
+std::int64_t transform_bytes(const Workload& work);
+
 // Seconds that rounding and writing all linears take.
 double forecast_writing(const Workload& work, const MachineSpeed& speed);
 

@@ -9,11 +9,13 @@
 #include "io/quantized_checkpoint.h"
 #include "io/scheme.h"
 #include "io/staged_folder.h"
+#include "model/checkpoint_weights.h"
 #include "model/memory_plan.h"
 #include "model/prompt_encoder.h"
 #include "pipeline/forecast.h"
 #include "pipeline/recipe.h"
 #include "pipeline/source_check.h"
+#include "transforms/rotate.h"
 
 namespace qvlm {
 namespace {
@@ -107,7 +109,8 @@ PlannedMemory plan_memory_of(const Workload& work) {
 void plan_time(const Workload& work, QuantizePlan& plan) {
   const MachineSpeed speed = measure_speed(work);
   plan.flops_per_second = speed.flops;
-  plan.least_seconds = plan.most_seconds = forecast_writing(work, speed);
+  plan.least_seconds = plan.most_seconds =
+      forecast_writing(work, speed) + forecast_smoothing(work, speed) + forecast_gptq(work, speed);
   if (work.recipe.vision_encoder) {
     plan.vision_encoder_seconds = forecast_vision_encoder(work, speed);
     plan.least_seconds += plan.vision_encoder_seconds;
@@ -160,11 +163,23 @@ std::map<std::string, LinearScheme> plan_tensors(const Checkpoint& checkpoint,
   return schemes;
 }
 
+// What the transforms themselves would refuse.
+void check_transforms(const Checkpoint& checkpoint,
+                      const ModelConfig& config,
+                      const Recipe& recipe) {
+  const CheckpointWeights weights(checkpoint);
+  for (const Transform& transform : recipe.transforms) {
+    if (const auto* rotate = std::get_if<RotateOptions>(&transform))
+      make_rotation(config, weights, *rotate);
+  }
+}
+
 }  // namespace
 
 QuantizePlan plan_quantize(const fs::path& model,
-                           const Recipe& recipe,
+                           const Recipe& given,
                            const QuantizePlanOptions& options) {
+  const Recipe recipe = complete_recipe(given);
   const Checkpoint checkpoint = Checkpoint::open(model);
   const ModelConfig config = load_model_config(checkpoint);
   const std::vector<LinearShape> linears = list_linears(config);
@@ -173,6 +188,7 @@ QuantizePlan plan_quantize(const fs::path& model,
   const auto schemes = plan_tensors(checkpoint, linears, recipe, plan);
   check_out(options, checkpoint.folder(), plan.result_bytes);
 
+  check_transforms(checkpoint, config, recipe);
   Workload work{config, recipe, schemes};
   const std::optional<TensorView> table = checkpoint.find_tensor("decoder.embed_tokens.weight");
   if (table && dtype_size(table->dtype) != 2) work.stored_bytes = 4;

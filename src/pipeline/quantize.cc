@@ -10,8 +10,11 @@
 #include "io/sha256.h"
 #include "model/linear_list.h"
 #include "pipeline/recipe.h"
+#include "pipeline/search_json.h"
 #include "pipeline/search_run.h"
 #include "pipeline/source_check.h"
+#include "pipeline/transform_run.h"
+#include "quant/hadamard_rows.h"
 #include "quant/quantized_tensor.h"
 #include "quant/weight_error.h"
 #include "tensor/file_tensor.h"
@@ -20,17 +23,18 @@ namespace qvlm {
 namespace {
 
 // Reads, rounds and writes one linear.
-LinearReport quantize_linear(const Checkpoint& checkpoint,
+//   codes: of the linear, where it is rounded already; else null, and it is rounded to nearest.
+LinearReport quantize_linear(const WeightSource& floats,
                              const LinearShape& linear,
                              const LinearScheme& scheme,
+                             const QuantizedWeight* codes,
                              QuantizedCheckpointWriter& writer) {
-  const TensorView view = checkpoint.get_tensor(linear.name + ".weight");
-  const at::Tensor weight = to_float32(view);
-  require(weight.isfinite().all().item<bool>(), ErrorKind::kCorrupt, checkpoint.folder().string(),
-          ": ", view.describe(), " holds NaN or infinity; a quantized copy of it would be useless");
-  const QuantizedTensor quantized = quantize_weight(weight, scheme.weight, scalar_type(view.dtype));
+  const at::Tensor stored = floats.load(linear.name + ".weight", {linear.out, linear.in});
+  const at::Tensor weight = weight_to_round(stored.to(at::kFloat), scheme);
+  const QuantizedTensor quantized =
+      codes != nullptr ? to_quantized_tensor(*codes)
+                       : quantize_weight(weight, scheme.weight, stored.scalar_type());
   writer.write(linear.name, to_quantized_weight(quantized));
-  drop_pages(view.bytes);
   return {linear.name, linear.out, linear.in, describe(scheme),
           relative_error(quantized.dequantize(), weight)};
 }
@@ -76,7 +80,8 @@ class Quantization {
         recipe_(recipe),
         options_(options),
         progress_(progress),
-        linears_(list_linears(load_model_config(checkpoint_))) {
+        config_(load_model_config(checkpoint_)),
+        linears_(list_linears(config_)) {
     check_source(checkpoint_, linears_);
     const std::map<std::string, LinearScheme> applied = apply_recipe(recipe, linears_);
     schemes_.insert(applied.begin(), applied.end());
@@ -87,6 +92,7 @@ class Quantization {
     if (recipe_.needs_data()) {
       search_and_write();
     } else {
+      floats_ = transform_weights(checkpoint_, recipe_, {}, progress_);
       write(options_.overwrite);
     }
     report_.source_bytes = checkpoint_.file_bytes();
@@ -99,6 +105,7 @@ class Quantization {
  private:
   void search_and_write();
   void write(bool overwrite);
+  std::vector<std::byte> replacement(const TensorView& source, const std::string& ours) const;
   Json describe() const;
 
   Checkpoint checkpoint_;
@@ -106,8 +113,11 @@ class Quantization {
   const Recipe& recipe_;
   const QuantizeOptions& options_;
   const ProgressCallback& progress_;
+  ModelConfig config_;
   std::vector<LinearShape> linears_;
+  std::shared_ptr<const TransformedWeights> floats_;
   LinearSchemes schemes_;
+  RoundedLinears codes_;        // that are not the nearest
   ReplacedTensors norm_gains_;  // that were learned
   std::string run_;             // identity of a run that searches
   QuantizeReport report_;
@@ -115,7 +125,7 @@ class Quantization {
 
 void Quantization::search_and_write() {
   require(!options_.data.empty(), ErrorKind::kInvalidArgument, "recipe '", recipe_.name,
-          "' searches, so it needs calibration data: give --data (docs/calibration.md)");
+          "' looks at data, so it needs some for calibration: give --data (docs/calibration.md)");
   const Manifest manifest = Manifest::load(options_.data);  // hashes every image: once
   run_ = identify_run(checkpoint_, recipe_, manifest.sha256);
   const bool written = options_.resume && is_written(out_, run_);
@@ -124,9 +134,14 @@ void Quantization::search_and_write() {
   check_apart(out_, checkpoint_.folder());
   check_replaceable(out_, overwrite);
   SearchJournal journal(journal_file(out_), run_, options_.resume, options_.overwrite);
-  SearchRun search = run_search(checkpoint_, recipe_, schemes_, manifest, options_.stop_requested,
-                                journal, progress_);
+  const CalibrationSamples samples = load_samples(
+      checkpoint_.folder(), manifest.sample(recipe_.calibration.samples, recipe_.calibration.seed));
+  floats_ = transform_weights(checkpoint_, recipe_, samples, progress_);
+  SearchRun search = run_search(floats_, config_, recipe_, schemes_, samples,
+                                options_.stop_requested, journal, progress_);
+  search.report.calibration = describe_samples(samples, manifest);
   schemes_ = std::move(search.schemes);
+  codes_ = std::move(search.codes);
   norm_gains_ = std::move(search.norm_gains);
   report_.search = std::move(search.report);
   report_.stopped = search.stopped;
@@ -138,12 +153,12 @@ void Quantization::search_and_write() {
 void Quantization::write(bool overwrite) {
   const c10::InferenceMode inference;
   QuantizedCheckpointWriter::Options settings{.overwrite = overwrite};
-  for (const auto& [name, tensor] : norm_gains_) {
-    const at::Tensor stored =
-        tensor.to(scalar_type(checkpoint_.get_tensor(name).dtype)).contiguous();
-    const std::span<const std::byte> bytes = bytes_of(stored);
-    settings.replaced[name] = {bytes.begin(), bytes.end()};
-  }
+  settings.replaced = floats_->changed();
+  for (const auto& [name, tensor] : norm_gains_)
+    settings.replaced.insert(name);
+  settings.replacement = [this](const TensorView& source, const std::string& ours) {
+    return replacement(source, ours);
+  };
   QuantizedCheckpointWriter writer(checkpoint_, out_, schemes_, describe(), std::move(settings));
   const auto total = static_cast<std::int64_t>(schemes_.size());
   std::int64_t done = 0;
@@ -154,7 +169,10 @@ void Quantization::write(bool overwrite) {
       continue;
     }
     if (progress_) progress_({done, total, linear.name});
-    report_.linears.push_back(quantize_linear(checkpoint_, linear, scheme->second, writer));
+    const auto codes = codes_.find(linear.name);
+    report_.linears.push_back(quantize_linear(*floats_, linear, scheme->second,
+                                              codes == codes_.end() ? nullptr : &codes->second,
+                                              writer));
     return_freed_memory();  // else holes between what is kept add up to the size of the model
     ++done;
   }
@@ -167,15 +185,25 @@ void Quantization::write(bool overwrite) {
   if (progress_) progress_({done, total, "written"});
 }
 
+std::vector<std::byte> Quantization::replacement(const TensorView& source,
+                                                 const std::string& ours) const {
+  const auto gain = norm_gains_.find(ours);
+  const at::Tensor tensor =
+      gain == norm_gains_.end() ? floats_->load(ours, source.shape) : gain->second;
+  const at::Tensor stored = tensor.to(scalar_type(source.dtype)).contiguous();
+  const std::span<const std::byte> bytes = bytes_of(stored);
+  return {bytes.begin(), bytes.end()};
+}
+
 Json Quantization::describe() const {
   Json extra = Json::object();
   extra.set("recipe", recipe_.name);
   extra.set("description", recipe_.description);
-  extra.set("rounding", "nearest");
+  extra.set("rounding", rounding_name(recipe_.rounding.method));
   extra.set("tool", "qvlm " QVLM_VERSION);
+  extra.set("recipe_text", recipe_to_json(recipe_));
   if (!report_.search) return extra;
   extra.set("run", run_);
-  extra.set("recipe_text", recipe_to_json(recipe_));
   extra.set("search", search_to_json(*report_.search));
   return extra;
 }
@@ -187,7 +215,8 @@ QuantizeReport quantize(const std::filesystem::path& model,
                         const Recipe& recipe,
                         const QuantizeOptions& options,
                         const ProgressCallback& progress) {
-  return Quantization(model, out, recipe, options, progress).run();
+  const Recipe complete = complete_recipe(recipe);
+  return Quantization(model, out, complete, options, progress).run();
 }
 
 }  // namespace qvlm

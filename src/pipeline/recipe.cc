@@ -1,5 +1,7 @@
 #include "pipeline/recipe.h"
 
+#include <qvlm/kernels.h>
+
 #include <algorithm>
 #include <regex>
 
@@ -39,7 +41,36 @@ void check_fit(const Recipe& recipe, const LinearShape& linear, const LinearSche
           "' are not measured: only a 'search' does that, in the decoder; use granularity token");
 }
 
+// How the recipe wants the input of this linear transformed while it runs. An input that stays
+// float gains nothing from it, and static scales are measured before.
+std::optional<HadamardInput> find_hadamard(const Recipe& recipe,
+                                           const LinearShape& linear,
+                                           const LinearScheme& scheme) {
+  const bool is_down = linear.name.starts_with("decoder.") && linear.name.ends_with(".down_proj");
+  const bool asked = std::ranges::any_of(recipe.transforms, [](const Transform& transform) {
+    const auto* rotate = std::get_if<RotateOptions>(&transform);
+    return rotate != nullptr && rotate->down_input;
+  });
+  if (!is_down || !asked || !scheme.activation || !scheme.activation->dynamic) return std::nullopt;
+  const kernels::Hadamard hadamard = kernels::make_hadamard(linear.in);
+  if (hadamard.width == 1) return std::nullopt;  // an odd width
+  return HadamardInput{hadamard.width, hadamard.order};
+}
+
 }  // namespace
+
+bool Recipe::smooths() const {
+  return std::ranges::any_of(transforms, [](const Transform& transform) {
+    return std::holds_alternative<SmoothOptions>(transform);
+  });
+}
+
+Recipe complete_recipe(Recipe recipe) {
+  if (recipe.search || !recipe.walks_decoder()) return recipe;
+  recipe.search = SearchOptions{.held_out = false};
+  recipe.plan = {.strategy = PlanStrategy::kNone, .max_depth = 1};
+  return recipe;
+}
 
 std::vector<MatchedLinear> match_recipe(const Recipe& recipe,
                                         const std::vector<LinearShape>& linears) {
@@ -63,7 +94,9 @@ std::vector<MatchedLinear> match_recipe(const Recipe& recipe,
   require(quantizes, ErrorKind::kInvalidArgument, "recipe '", recipe.name,
           "' quantizes no linear of this model");
   for (std::size_t i = 0; i < linears.size(); ++i) {
-    if (matched[i].scheme) check_fit(recipe, linears[i], *matched[i].scheme);
+    if (!matched[i].scheme) continue;
+    check_fit(recipe, linears[i], *matched[i].scheme);
+    matched[i].scheme->hadamard_input = find_hadamard(recipe, linears[i], *matched[i].scheme);
   }
   return matched;
 }

@@ -24,6 +24,10 @@ inline constexpr const char* kDefaultRule = "default";
 std::vector<MatchedLinear> match_recipe(const Recipe& recipe,
                                         const std::vector<LinearShape>& linears);
 
+// The recipe as quantize() runs it: where only GPTQ walks the decoder, the search is one among one
+// candidate, layer by layer.
+Recipe complete_recipe(Recipe recipe);
+
 // The schemes of the linears that are quantized, by their names. Throws as match_recipe() does.
 std::map<std::string, LinearScheme> apply_recipe(const Recipe& recipe,
                                                  const std::vector<LinearShape>& linears);

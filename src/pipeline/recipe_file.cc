@@ -6,6 +6,7 @@
 #include "io/scheme.h"
 #include "pipeline/recipe.h"
 #include "pipeline/recipe_search_file.h"
+#include "pipeline/recipe_transforms_file.h"
 
 namespace qvlm {
 namespace {
@@ -17,8 +18,8 @@ class RecipeReader : private YamlReader {
   Recipe read() const {
     const YAML::Node root = parse();
     check_keys(root, "the recipe",
-               {"name", "description", "default", "overrides", "calibration", "plan", "search",
-                "vision_encoder"});
+               {"name", "description", "default", "overrides", "transforms", "rounding",
+                "calibration", "plan", "search", "vision_encoder"});
     Recipe recipe;
     recipe.name = required<std::string>(root, "name");
     recipe.description = optional<std::string>(root, "description", "");
@@ -32,6 +33,7 @@ class RecipeReader : private YamlReader {
       for (const YAML::Node& entry : overrides)
         recipe.overrides.push_back(override_of(entry));
     }
+    read_transforms(*this, root, recipe);
     read_search_options(*this, root, recipe);
     require(recipe.standard || !recipe.overrides.empty(), ErrorKind::kInvalidArgument, file(),
             ": expected 'default' or 'overrides'; without both nothing would be quantized");

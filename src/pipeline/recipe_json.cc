@@ -63,7 +63,51 @@ Json vision_options_json(const VisionEncoderOptions& vision) {
   return json;
 }
 
+Json transform_json(const SmoothOptions& options) {
+  Json json = Json::object();
+  json.set("alpha", options.alpha);
+  return json;
+}
+
+Json transform_json(const RotateOptions& options) {
+  Json json = Json::object();
+  json.set("residual_stream", options.residual_stream);
+  json.set("values", options.values);
+  json.set("down_input", options.down_input);
+  json.set("seed", seed_json(options.seed));
+  return json;
+}
+
+Json transforms_json(const std::vector<Transform>& transforms) {
+  Json list = Json::array();
+  for (const Transform& transform : transforms) {
+    Json entry = Json::object();
+    std::visit(
+        [&](const auto& options) { entry.set(transform_name(transform), transform_json(options)); },
+        transform);
+    list.append(entry);
+  }
+  return list;
+}
+
+Json rounding_json(const RoundingOptions& rounding) {
+  Json json = Json::object();
+  json.set("method", rounding_name(rounding.method));
+  if (rounding.method != RoundingMethod::kGptq) return json;
+  json.set("damping", rounding.damping);
+  json.set("act_order", rounding.act_order);
+  return json;
+}
+
 }  // namespace
+
+const char* transform_name(const Transform& transform) {
+  return std::holds_alternative<SmoothOptions>(transform) ? "smooth" : "rotate";
+}
+
+const char* rounding_name(RoundingMethod method) {
+  return method == RoundingMethod::kGptq ? "gptq" : "nearest";
+}
 
 Json recipe_to_json(const Recipe& recipe) {
   Json overrides = Json::array();
@@ -76,6 +120,8 @@ Json recipe_to_json(const Recipe& recipe) {
   Json json = Json::object();
   json.set("default", scheme_json(recipe.standard));
   json.set("overrides", overrides);
+  json.set("transforms", transforms_json(recipe.transforms));
+  json.set("rounding", rounding_json(recipe.rounding));
   if (!recipe.needs_data()) return json;
   Json calibration = Json::object();
   calibration.set("samples", recipe.calibration.samples);

@@ -121,7 +121,8 @@ void read_search_options(const YamlReader& yaml, const YAML::Node& root, Recipe&
     recipe.vision_encoder = read_vision_encoder(yaml, node);
   const bool unused = !recipe.needs_data() && (root["calibration"] || root["plan"]);
   require(!unused, ErrorKind::kInvalidArgument, yaml.file(),
-          ": 'calibration' and 'plan' go with 'search' or 'vision_encoder'");
+          ": 'calibration' and 'plan' go with what looks at data: 'search', 'vision_encoder', "
+          "smooth, gptq");
 }
 
 }  // namespace qvlm

@@ -44,19 +44,17 @@ void take(const LinearSchemes& from, LinearSchemes& to) {
 
 }  // namespace
 
-SearchRun run_search(const Checkpoint& checkpoint,
+SearchRun run_search(const std::shared_ptr<const WeightSource>& floats,
+                     const ModelConfig& config,
                      const Recipe& recipe,
                      const LinearSchemes& schemes,
-                     const Manifest& manifest,
+                     const CalibrationSamples& samples,
                      const std::function<bool()>& stop_requested,
                      SearchJournal& journal,
                      const ProgressCallback& progress) {
   const auto start = Clock::now();
-  const ModelConfig config = load_model_config(checkpoint);
-  const CalibrationSamples samples = load_samples(
-      checkpoint.folder(), manifest.sample(recipe.calibration.samples, recipe.calibration.seed));
-  const Weights root(checkpoint, Execution::kFloat);
-  SearchRun run{schemes, {}, {}, false};
+  const Weights root(floats, Execution::kFloat);
+  SearchRun run{schemes, {}, {}, {}, false};
   VisionRun vision;
   if (recipe.vision_encoder) {
     vision = run_vision_encoder(root, config, recipe, schemes, samples, journal, stop_requested,
@@ -67,18 +65,22 @@ SearchRun run_search(const Checkpoint& checkpoint,
   }
   if (recipe.search && !run.stopped) {
     const DecoderInputs inputs =
-        run_to_decoder(checkpoint, config, run.schemes, run.norm_gains, samples);
-    const DecoderStudy study{
-        root,           config,          schemes,
-        *recipe.search, recipe.plan.tau, count_forwards(recipe, config, journal, progress)};
+        run_to_decoder(floats, config, run.schemes, run.norm_gains, samples);
+    const DecoderStudy study{root,
+                             config,
+                             schemes,
+                             *recipe.search,
+                             recipe.rounding,
+                             recipe.plan.tau,
+                             count_forwards(recipe, config, journal, progress)};
     DecoderSearchOutcome outcome =
         search_decoder(study, recipe.plan, inputs, journal, stop_requested);
     take(outcome.schemes, run.schemes);
+    run.codes = std::move(outcome.codes);
     run.report = std::move(outcome.report);
     run.stopped = outcome.stopped;
   }
   if (recipe.vision_encoder && !vision.stopped) run.report.vision = std::move(vision.report);
-  run.report.calibration = describe_samples(samples, manifest);
   const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
   run.report.other_seconds = seconds - run.report.search_seconds;
   return run;

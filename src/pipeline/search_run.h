@@ -4,26 +4,30 @@
 
 #include <qvlm/quantize.h>
 
-#include "calib/manifest.h"
+#include "calib/samples.h"
 #include "io/declare_quantization.h"
 #include "io/hf_config.h"
 #include "model/rounded_weights.h"
 #include "pipeline/search_journal.h"
+#include "search/trial_layer.h"
 
 namespace qvlm {
 
 struct SearchRun {
   LinearSchemes schemes;       // of all quantized linears
+  RoundedLinears codes;        // of those that were not rounded to nearest
   ReplacedTensors norm_gains;  // of the tower, where they were learned
   SearchReport report;
   bool stopped = false;
 };
 
-// schemes: as the recipe gives them. stop_requested: see QuantizeOptions.
-SearchRun run_search(const Checkpoint& checkpoint,
+// floats: the float model. recipe: complete (pipeline/recipe.h). schemes: as the recipe gives them.
+// stop_requested: see QuantizeOptions.
+SearchRun run_search(const std::shared_ptr<const WeightSource>& floats,
+                     const ModelConfig& config,
                      const Recipe& recipe,
                      const LinearSchemes& schemes,
-                     const Manifest& manifest,
+                     const CalibrationSamples& samples,
                      const std::function<bool()>& stop_requested,
                      SearchJournal& journal,
                      const ProgressCallback& progress);

@@ -5,6 +5,7 @@
 #include <mutex>
 
 #include "base/error.h"
+#include "quant/hadamard_rows.h"
 #include "quant/input_rounding.h"
 
 namespace qvlm {
@@ -52,7 +53,13 @@ TrialLayer::TrialLayer(const Unit& unit,
     const std::string name = unit.name + "." + places[i].name;
     const auto scheme = schemes.find(name);
     if (scheme == schemes.end()) continue;
-    slots_.push_back({places[i], name, weight, stored.scalar_type(), scheme->second, {}, {}});
+    slots_.push_back({places[i],
+                      name,
+                      weight_to_round(weight, scheme->second),
+                      stored.scalar_type(),
+                      scheme->second,
+                      {},
+                      {}});
   }
 }
 
@@ -113,7 +120,7 @@ Linear TrialLayer::make_packed(Slot& slot, const InputClips& clips) const {
   const kernels::PackedWeights* packed = found->second.packed();
   // Asymmetric activations have no kernel; the search knows none.
   require(packed != nullptr, ErrorKind::kInternal, slot.name, ": is not packed");
-  return Linear(*packed, bias, scheme.activation);
+  return Linear(*packed, bias, scheme);
 }
 
 Linear TrialLayer::make_simulated(Slot& slot, const InputClips& clips) const {
@@ -202,7 +209,8 @@ void TrialLayer::measure_scales(const States& in, const std::vector<double>& act
       const at::Tensor high = covering_magnitude(magnitudes, clip * activation.clip_ratio);
       scales_[{input, clip}] = to_floats(make_grid({-high, high}, activation).scale);
       roundings_[{input, clip}] =
-          make_rounding(LinearScheme{slot.scheme.weight, activation, scales_.at({input, clip})});
+          make_rounding(LinearScheme{slot.scheme.weight, activation, scales_.at({input, clip})},
+                        slot.weight.size(1));
     }
   }
 }

@@ -12,10 +12,13 @@
 #include "io/declare_quantization.h"
 #include "model/llama.h"
 #include "model/unit.h"
+#include "rounding/second_moment.h"
 #include "search/candidates.h"
 #include "search/states.h"
 
 namespace qvlm {
+
+using RoundedLinears = std::map<std::string, QuantizedWeight, std::less<>>;  // by our names
 
 class TrialLayer {
  public:
@@ -35,6 +38,13 @@ class TrialLayer {
   // Statistics of the input of every linear when the layer runs in float on `in`, by whole names;
   // those of one input are the same.
   std::map<std::string, InputStatistics> measure_statistics(const States& in) const;
+  // Rounds the weights under these clips by GPTQ, for the inputs that the layer has when it runs
+  // rounded to nearest on `in`; from then on it runs on these codes under the same clips. weights:
+  // of the tokens of each state, [tokens]; empty: all 1. Returns the codes by whole names.
+  RoundedLinears round_by_gptq(const States& in,
+                               const std::vector<at::Tensor>& weights,
+                               const LayerClips& clips,
+                               const RoundingOptions& options);
   // Runs the layer under these clips; one InputClips for each input, see NamedLinear::input.
   States run(const States& in, const LayerClips& clips);
   // What the quantized linears become under these clips, by whole names.
@@ -45,7 +55,7 @@ class TrialLayer {
   struct Slot {
     NamedLinear place;                    // in quantized_
     std::string name;                     // whole
-    at::Tensor weight;                    // [out, in] float32
+    at::Tensor weight;                    // [out, in] float32, as it is rounded
     at::ScalarType storage = at::kFloat;  // of the scales
     LinearScheme scheme;                  // of the recipe
     // By weight clip: the packed linear, or for static activations the dequantized weight.
@@ -59,6 +69,9 @@ class TrialLayer {
   LinearScheme scheme_of(const Slot& slot, const InputClips& clips) const;
   States run_layer(const DecoderLayer& layer, const States& in) const;
   at::Tensor collect_input(const States& in, int input);
+  std::vector<SecondMoment> measure_second_moments(const States& in,
+                                                   const std::vector<at::Tensor>& weights,
+                                                   const LayerClips& clips);
 
   std::string name_;  // whole
   Rope rope_;

@@ -234,6 +234,20 @@ TEST_F(CliTest, OutputPlacesAreCheckedBeforeTheRun) {
               HasSubstr("it is a folder"));
 }
 
+TEST_F(CliTest, ASchemeIsARecipe) {
+  make_tiny_model(path("wide"), "runtime_gqa");
+  EXPECT_THAT(succeed({"plan", path("wide"), "--scheme", "w8a8"}),
+              HasSubstr("recipe W8A8 balanced"));
+  const std::vector<std::string> quantize = {"quantize", path("wide"), path("out"), "--scheme",
+                                             "w8a8"};
+  EXPECT_THAT(fail(2, quantize), HasSubstr("give --data"));
+  std::vector<std::string> fast = quantize;
+  fast.insert(fast.end(), {"--preset", "fast"});
+  EXPECT_THAT(succeed(fast), HasSubstr("w8 a8"));
+  EXPECT_THAT(fail(2, {"quantize", path("wide"), path("none"), "--scheme", "w9a9"}),
+              HasSubstr("known are W8A8"));
+}
+
 TEST_F(CliTest, ReferenceMustFitAndIsKept) {
   make_tiny_data(path("data"));
   const std::vector<std::string> base = {"evaluate", path("model"), "--data", path("data"),

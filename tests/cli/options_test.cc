@@ -63,6 +63,12 @@ TEST(Options, Defaults) {
 
 TEST(Options, MistakesAreNamed) {
   EXPECT_THAT(usage_error({"quantize", "m", "out"}), HasSubstr("--recipe"));
+  EXPECT_THAT(usage_error({"quantize", "m", "out", "--scheme", "W4A4", "--recipe", "r.yaml"}),
+              HasSubstr("--scheme"));
+  EXPECT_THAT(usage_error({"quantize", "m", "out", "--recipe", "r.yaml", "--preset", "fast"}),
+              HasSubstr("--preset excludes --recipe"));
+  EXPECT_THAT(usage_error({"quantize", "m", "out", "--scheme", "W4A4", "--preset", "slow"}),
+              HasSubstr("fast"));
   EXPECT_THAT(usage_error({"quantize", "m", "out"}), HasSubstr("qvlm quantize --help"));
   EXPECT_THAT(usage_error({"evaluate", "m", "--data", "d", "--items", "0"}), HasSubstr("--items"));
   EXPECT_THAT(usage_error({"bench", "m", "--execution", "fast"}), HasSubstr("fast"));

@@ -79,7 +79,8 @@ TEST_F(QuantizedCheckpointTest, KeepsEverythingElseOfTheSource) {
 TEST_F(QuantizedCheckpointTest, ListsTheTensorsThatItReplaced) {
   const LinearSchemes linears = {{kUp, {weight_scheme(4, Granularity::kGroup, 32), std::nullopt}}};
   const std::vector<std::byte> bytes(256, std::byte{0x3e});
-  quantize(linears, {.replaced = {{"decoder.norm.weight", bytes}}});
+  quantize(linears, {.replaced = {"decoder.norm.weight"},
+                     .replacement = [&](const auto&, const auto&) { return bytes; }});
   EXPECT_THAT(Json::load(out_ / "qvlm.json").get("replaced").as_strings(),
               ElementsAre("decoder.norm.weight"));
   EXPECT_TRUE(

@@ -46,7 +46,8 @@ class DependenciesTest : public testing::Test {
 
   LayerDependencies measure(const Weights& root, const States& states) const {
     const SearchOptions search;
-    const DecoderStudy study{root, config_, schemes_, search, 0.25, {}};
+    const RoundingOptions rounding;
+    const DecoderStudy study{root, config_, schemes_, search, rounding, 0.25, {}};
     return measure_dependencies(study, states, {.statistics = true});
   }
 

@@ -110,6 +110,56 @@ TEST(RecipeTest, MistakesOfASearchAreNamed) {
               AllOf(HasSubstr("'picture'"), HasSubstr("image, text, answer")));
 }
 
+TEST(RecipeTest, TransformsAndRoundingAreRead) {
+  const TemporaryFolder folder;
+  const fs::path file = folder.path() / "r.yaml";
+  std::ofstream(file)
+      << "name: r\ndefault: {weight: {bits: 4}, activation: {bits: 4}}\n"
+         "transforms:\n  - smooth: {alpha: 0.7}\n  - rotate: {values: false, seed: 3}\n"
+         "rounding: {method: gptq, damping: 0.1, act_order: false}\n"
+         "calibration: {samples: 5}\n";
+  const Recipe recipe = Recipe::load(file);
+  ASSERT_EQ(recipe.transforms.size(), 2U);
+  EXPECT_EQ(std::get<SmoothOptions>(recipe.transforms[0]).alpha, 0.7);
+  const auto& rotate = std::get<RotateOptions>(recipe.transforms[1]);
+  EXPECT_TRUE(rotate.residual_stream && rotate.down_input && !rotate.values);
+  EXPECT_EQ(rotate.seed, 3U);
+  EXPECT_EQ(recipe.rounding.method, RoundingMethod::kGptq);
+  EXPECT_EQ(recipe.rounding.damping, 0.1);
+  EXPECT_FALSE(recipe.rounding.act_order);
+  EXPECT_TRUE(recipe.needs_data());
+  // Only inputs of down projections are transformed while running.
+  for (const auto& [name, scheme] : apply_recipe(recipe, some_linears())) {
+    EXPECT_EQ(scheme.hadamard_input.has_value(),
+              name.starts_with("decoder.") && name.ends_with("down_proj"))
+        << name;
+  }
+}
+
+TEST(RecipeTest, MistakesOfTransformsAreNamed) {
+  const std::string scheme = "name: r\ndefault: {weight: {bits: 4}, activation: {bits: 4}}\n";
+  EXPECT_THAT(message_of(scheme + "transforms: {rotate: {}}\n"), HasSubstr("must be a list"));
+  EXPECT_THAT(message_of(scheme + "transforms:\n  - turn: {}\n"),
+              AllOf(HasSubstr("r.yaml:4"), HasSubstr("unknown key 'turn'")));
+  EXPECT_THAT(message_of(scheme + "transforms:\n  - rotate: {angle: 3}\n"),
+              HasSubstr("unknown key 'angle'"));
+  EXPECT_THAT(message_of(scheme + "transforms:\n  - smooth: {alpha: 2}\n"),
+              HasSubstr("'alpha': expected 0 to 1, got 2"));
+  EXPECT_THAT(message_of(scheme + "rounding: {method: best}\n"), HasSubstr("nearest, gptq"));
+}
+
+TEST(RecipeTest, PresetsFitAndAskForDataOnlyWhereTheySay) {
+  for (const char* scheme : {"W8A8", "W4A16", "w4a8", "W6A6", "W4A4"}) {
+    for (const Preset preset : {Preset::kFast, Preset::kBalanced, Preset::kBest}) {
+      const Recipe recipe = Recipe::preset(scheme, preset);
+      EXPECT_EQ(apply_recipe(recipe, some_linears()).size(), 14U) << recipe.name;
+      EXPECT_EQ(recipe.needs_data(), preset != Preset::kFast) << recipe.name;
+      EXPECT_THAT(recipe.name, HasSubstr(preset_name(preset)));
+    }
+  }
+  EXPECT_THROW(Recipe::preset("W5A5"), Error);
+}
+
 TEST(RecipeTest, ActivationsPerChannelAreStatic) {
   const TemporaryFolder folder;
   const fs::path file = folder.path() / "r.yaml";

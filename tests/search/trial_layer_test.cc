@@ -2,6 +2,7 @@
 // run is that of the schemes it announces.
 #include <gtest/gtest.h>
 
+#include "model/checkpoint_weights.h"
 #include "model/linear_list.h"
 #include "model/rounded_weights.h"
 #include "search/trial_layer.h"
@@ -65,7 +66,8 @@ TEST_P(TrialLayerTest, QuantizedRunIsThatOfTheSchemes) {
   std::vector<States> got;
   for (const LayerClips& clips : tries) {
     got.push_back(layer.run(states_, clips));
-    const auto rounded = std::make_shared<RoundedWeights>(checkpoint_, layer.schemes(clips));
+    const auto rounded = std::make_shared<RoundedWeights>(
+        std::make_shared<CheckpointWeights>(checkpoint_), layer.schemes(clips));
     const States want = run_model(Weights(rounded, Execution::kPacked));
     for (std::size_t i = 0; i < want.size(); ++i)
       EXPECT_TRUE(at::equal(got.back()[i], want[i]));

@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "base/parallel.h"
 #include "base/random.h"
+#include "model/checkpoint_weights.h"
 #include "model/projector.h"
 #include "model/rounded_weights.h"
 #include "model/synthetic_weights.h"
@@ -258,7 +259,8 @@ TEST_F(VisionEncoderTest, RunsWhatTheSchemesSay) {
   LinearSchemes schemes = tiny_.schemes;
   for (const auto& [name, scheme] : tower.schemes())
     schemes[name] = scheme;
-  const Weights rounded(std::make_shared<RoundedWeights>(tiny_.checkpoint, schemes),
+  const Weights rounded(std::make_shared<RoundedWeights>(
+                            std::make_shared<CheckpointWeights>(tiny_.checkpoint), schemes),
                         Execution::kSimulated);
   const VisionTower quantized(rounded.scope("vision_tower"), tiny_.config);
   const Projector projector(rounded.scope("projector"), tiny_.config);

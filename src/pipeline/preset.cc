@@ -1,0 +1,95 @@
+// Recipe::preset(): what a scheme's name alone asks for.
+#include <qvlm/recipe.h>
+
+#include <algorithm>
+#include <cctype>
+
+#include "base/error.h"
+
+namespace qvlm {
+namespace {
+
+// What a name stands for. 16 bits of activations: they stay float.
+struct SchemeName {
+  const char* name;
+  int weight_bits, activation_bits;
+};
+constexpr SchemeName kSchemes[] = {
+    {"W8A8", 8, 8}, {"W4A16", 4, 16}, {"W4A8", 4, 8}, {"W6A6", 6, 6}, {"W4A4", 4, 4}};
+
+SchemeName find_scheme(std::string_view name) {
+  std::string upper(name);
+  std::ranges::transform(upper, upper.begin(),
+                         [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
+  for (const SchemeName& known : kSchemes) {
+    if (upper == known.name) return known;
+  }
+  fail(ErrorKind::kInvalidArgument, "unknown scheme '", name, "'; known are ", kPresetSchemes,
+       "; anything else is a recipe");
+}
+
+LinearScheme make_scheme(const SchemeName& name) {
+  LinearScheme scheme;
+  scheme.weight.bits = name.weight_bits;
+  if (name.weight_bits == 4) {
+    scheme.weight.granularity = Granularity::kGroup;
+    scheme.weight.group_size = 128;
+  }
+  if (name.activation_bits < 16) {
+    scheme.activation =
+        Scheme{.bits = name.activation_bits, .granularity = Granularity::kToken, .dynamic = true};
+  }
+  return scheme;
+}
+
+std::vector<double> activation_clips(int bits) {
+  switch (bits) {
+    case 4:
+      return {1, 0.95, 0.9, 0.85, 0.8};
+    case 6:
+      return {1, 0.97, 0.94, 0.9, 0.85};
+    case 8:
+      return {1, 0.995, 0.99, 0.98, 0.97};
+    default:
+      return {1};
+  }
+}
+
+std::vector<double> weight_clips(int bits) {
+  return bits == 4 ? std::vector<double>{1, 0.95, 0.9, 0.85} : std::vector<double>{1};
+}
+
+//   per_linear: a clip for every input of a layer; some five times the work.
+SearchOptions make_search(const SchemeName& name, bool per_linear) {
+  SearchOptions search;
+  search.method = SearchMethod::kDescent;
+  search.per_linear = per_linear;
+  search.token_weights = {.image = 1.0, .text = 5.0, .answer = 30.0};
+  search.activation_clip = activation_clips(name.activation_bits);
+  search.weight_clip = weight_clips(name.weight_bits);
+  return search;
+}
+
+}  // namespace
+
+Recipe Recipe::preset(std::string_view scheme, Preset preset) {
+  const SchemeName name = find_scheme(scheme);
+  Recipe recipe;
+  recipe.standard = make_scheme(name);
+  recipe.overrides = {{"vision_tower\\..*|projector\\..*|lm_head", std::nullopt}};
+  const bool low_bits = name.weight_bits < 8;
+  if (preset != Preset::kFast && name.activation_bits < 16)
+    recipe.transforms.emplace_back(SmoothOptions{});
+  // Eight bits do without the transform while running, and other programs with it.
+  if (low_bits)
+    recipe.transforms.emplace_back(RotateOptions{.down_input = name.activation_bits < 8});
+  if (preset != Preset::kFast && low_bits) {
+    recipe.rounding.method = RoundingMethod::kGptq;
+    recipe.search = make_search(name, preset == Preset::kBest);
+  }
+  recipe.calibration.samples = preset == Preset::kBest ? 128 : 64;
+  recipe.name = std::string(name.name) + " " + preset_name(preset);
+  return recipe;
+}
+
+}  // namespace qvlm

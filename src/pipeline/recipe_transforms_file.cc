@@ -1,0 +1,56 @@
+#include "pipeline/recipe_transforms_file.h"
+
+namespace qvlm {
+namespace {
+
+SmoothOptions read_smooth(const YamlReader& yaml, const YAML::Node& node) {
+  yaml.check_keys(node, "'smooth'", {"alpha"});
+  SmoothOptions options;
+  options.alpha = yaml.number(node, "alpha", options.alpha, 0.0, 1.0);
+  return options;
+}
+
+RotateOptions read_rotate(const YamlReader& yaml, const YAML::Node& node) {
+  yaml.check_keys(node, "'rotate'", {"residual_stream", "values", "down_input", "seed"});
+  RotateOptions options;
+  options.residual_stream = yaml.optional<bool>(node, "residual_stream", options.residual_stream);
+  options.values = yaml.optional<bool>(node, "values", options.values);
+  options.down_input = yaml.optional<bool>(node, "down_input", options.down_input);
+  options.seed = yaml.optional<std::uint64_t>(node, "seed", options.seed);
+  require(options.residual_stream || options.values || options.down_input,
+          ErrorKind::kInvalidArgument, yaml.where(node), "'rotate' turns nothing");
+  return options;
+}
+
+Transform read_transform(const YamlReader& yaml, const YAML::Node& node) {
+  yaml.check_keys(node, "a transform", {"smooth", "rotate"});
+  require(node.size() == 1, ErrorKind::kInvalidArgument, yaml.where(node),
+          "one transform an entry of the list");
+  if (const YAML::Node smooth = node["smooth"]) return read_smooth(yaml, smooth);
+  return read_rotate(yaml, node["rotate"]);
+}
+
+RoundingOptions read_rounding(const YamlReader& yaml, const YAML::Node& node) {
+  yaml.check_keys(node, "'rounding'", {"method", "damping", "act_order"});
+  RoundingOptions options;
+  options.method = yaml.choice<RoundingMethod>(
+      node, "method", {{"nearest", RoundingMethod::kNearest}, {"gptq", RoundingMethod::kGptq}},
+      options.method);
+  options.damping = yaml.number(node, "damping", options.damping, 1e-6, 1.0);
+  options.act_order = yaml.optional<bool>(node, "act_order", options.act_order);
+  return options;
+}
+
+}  // namespace
+
+void read_transforms(const YamlReader& yaml, const YAML::Node& root, Recipe& recipe) {
+  if (const YAML::Node list = root["transforms"]) {
+    require(list.IsSequence(), ErrorKind::kInvalidArgument, yaml.where(list),
+            "'transforms' must be a list");
+    for (const YAML::Node& entry : list)
+      recipe.transforms.push_back(read_transform(yaml, entry));
+  }
+  if (const YAML::Node node = root["rounding"]) recipe.rounding = read_rounding(yaml, node);
+}
+
+}  // namespace qvlm

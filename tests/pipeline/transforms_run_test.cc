@@ -1,0 +1,133 @@
+// quantize() with transforms and GPTQ: the written model still does what the float model does, on
+// the packed kernels too, and is the same on every run.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <qvlm/quantize.h>
+#include <qvlm/verify.h>
+
+#include "base/error.h"
+#include "base/mapped_file.h"
+#include "io/quantized_checkpoint.h"
+#include "model/vlm.h"
+#include "support/golden.h"
+#include "support/temporary_folder.h"
+#include "support/tiny_model.h"
+
+namespace qvlm {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::HasSubstr;
+
+constexpr const char* kTiny = "sharded_head_dim";
+
+class TransformsRunTest : public testing::Test {
+ protected:
+  TransformsRunTest() {
+    make_tiny_model(path("model"), kTiny);
+    const fs::path images = fs::path(QVLM_TESTS_DIR) / "data/llava/images";
+    std::string lines;
+    for (int i = 0; i < 8; ++i) {
+      const std::string image = i % 2 == 0 ? "a.png" : "b.png";
+      lines += R"({"image": ")" + (images / image).string() + R"(", "question": "what is )" +
+               std::to_string(i * i) + R"(?", "answer": "red"})" + "\n";
+    }
+    write_file(path("data.jsonl"), lines);
+  }
+
+  static Recipe recipe(int bits, std::vector<Transform> transforms) {
+    Recipe recipe{.name = "test"};
+    recipe.standard = LinearScheme{
+        {.bits = bits}, Scheme{.bits = bits, .granularity = Granularity::kToken, .dynamic = true}};
+    recipe.overrides = {{"vision_tower\\..*|projector\\..*|lm_head", std::nullopt}};
+    recipe.calibration.samples = 8;
+    recipe.transforms = std::move(transforms);
+    return recipe;
+  }
+  fs::path path(const std::string& name) const { return folder_.path() / name; }
+  QuantizeReport run(const std::string& out, const Recipe& recipe) const {
+    return quantize(path("model"), path(out), recipe, {.data = path("data.jsonl")});
+  }
+  at::Tensor logits(const std::string& model, Execution execution) const {
+    const Golden golden(fs::path(QVLM_TESTS_DIR) / "data/llava" / kTiny / "golden.safetensors");
+    const Vlm vlm = Vlm::load(Checkpoint::open(path(model)), execution);
+    const std::vector<std::int32_t> ids = golden.ids("prompt0.input_ids");
+    KvCache cache(vlm.config().text, static_cast<std::int64_t>(ids.size()));
+    return vlm.forward(vlm.embed(ids, {vlm.encode_image(golden.get("prompt0.pixel_values"))}),
+                       cache, LogitsOf::kAll);
+  }
+  void expect_same_bytes(const std::string& a, const std::string& b) const {
+    for (const auto& entry : fs::directory_iterator(path(a))) {
+      const std::string name = entry.path().filename().string();
+      EXPECT_TRUE(read_text_file(entry.path()) == read_text_file(path(b) / name)) << name;
+    }
+  }
+
+  TemporaryFolder folder_;
+};
+
+TEST_F(TransformsRunTest, EveryExecutionTurnsTheInputsThatWereTurned) {
+  run("out", recipe(8, {SmoothOptions{}, RotateOptions{}}));
+  const at::Tensor want = logits("model", Execution::kFloat);
+  const auto quantization = QuantizationConfig::load(Checkpoint::open(path("out")));
+  EXPECT_TRUE(quantization->find("decoder.layers.0.mlp.down_proj")->hadamard_input.has_value());
+  EXPECT_FALSE(quantization->find("decoder.layers.0.mlp.up_proj")->hadamard_input.has_value());
+  for (const Execution execution :
+       {Execution::kPacked, Execution::kSimulated, Execution::kFloat, Execution::kBf16}) {
+    EXPECT_LT(relative_difference(logits("out", execution), want), 0.05)
+        << static_cast<int>(execution);
+  }
+  EXPECT_LT(
+      relative_difference(logits("out", Execution::kPacked), logits("out", Execution::kSimulated)),
+      0.02);
+}
+
+TEST_F(TransformsRunTest, ATransformedFolderVerifies) {
+  run("out", recipe(4, {RotateOptions{}}));
+  const VerifyReport report = verify(path("out"), {.against = path("model")});
+  EXPECT_TRUE(report.problems.empty()) << report.problems.front().problem;
+  EXPECT_THAT(report.replaced, testing::Contains(HasSubstr("embed_tokens.weight")));
+  EXPECT_THAT(report.replaced, testing::Contains(HasSubstr("layers.1.mlp.gate_proj.weight")));
+}
+
+TEST_F(TransformsRunTest, GptqChangesCodesAndNotScales) {
+  Recipe plain = recipe(3, {});
+  Recipe gptq = plain;
+  gptq.rounding.method = RoundingMethod::kGptq;
+  run("nearest", plain);
+  run("gptq", gptq);
+  const Checkpoint nearest = Checkpoint::open(path("nearest")),
+                   rounded = Checkpoint::open(path("gptq"));
+  const std::string linear = "decoder.layers.1.mlp.down_proj";
+  const Scheme scheme = plain.standard->weight;
+  const QuantizedWeight a = load_quantized_weight(nearest, linear, scheme),
+                        b = load_quantized_weight(rounded, linear, scheme);
+  EXPECT_EQ(a.scales, b.scales);
+  EXPECT_NE(a.codes, b.codes);
+  EXPECT_EQ(Json::load(path("gptq") / "qvlm.json").get_string("rounding"), "gptq");
+}
+
+TEST_F(TransformsRunTest, TheSameInputsGiveTheSameBytesAlsoAfterAStop) {
+  Recipe all = recipe(4, {SmoothOptions{}, RotateOptions{}});
+  all.rounding.method = RoundingMethod::kGptq;
+  all.search = SearchOptions{.activation_clip = {1.0, 0.8}};
+  all.plan.strategy = PlanStrategy::kNone;
+  run("a", all);
+  run("b", all);
+  expect_same_bytes("a", "b");
+  int asked = 0;
+  QuantizeOptions options{.data = path("data.jsonl")};
+  options.stop_requested = [&asked] { return ++asked == 2; };
+  EXPECT_TRUE(quantize(path("model"), path("c"), all, options).stopped);
+  quantize(path("model"), path("c"), all, {.data = path("data.jsonl"), .resume = true});
+  expect_same_bytes("a", "c");
+}
+
+TEST_F(TransformsRunTest, RotationAloneNeedsNoData) {
+  EXPECT_NO_THROW(quantize(path("model"), path("out"), recipe(4, {RotateOptions{}})));
+  EXPECT_THROW(quantize(path("model"), path("none"), recipe(4, {SmoothOptions{}})), Error);
+}
+
+}  // namespace
+}  // namespace qvlm
