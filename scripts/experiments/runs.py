@@ -54,6 +54,20 @@ class Runs:
             report["evaluation"] = self._evaluate_search(model, setting, report, key, items)
         return report
 
+    def with_recipe(self, model, rules, data=CALIBRATION, items=ITEMS):
+        """Quantizes by any recipe and evaluates; returns the report of the evaluation."""
+        folder = place("recipe", {"model": model, "recipe": rules, "data": data})
+
+        def quantize():
+            write_recipe(folder, rules)
+            flags = ["--data", data] if "calibration" in rules else []
+            self._call("quantize", MODELS[model], folder / "model", "--recipe", folder / "recipe.yaml", *flags, "--overwrite")
+
+        report = self._evaluate(folder / "model", {"model": model, "recipe": rules, "calibration": data}, TEST, items, quantize)
+        if not self.cached_only:
+            shutil.rmtree(folder / "model", ignore_errors=True)
+        return report
+
     def analysis(self, model, setting, plan, data=CALIBRATION, gains=False, **options):
         rules = recipe(setting, plan, **options)
         key = {"model": model, "recipe": rules, "data": data, "gains": gains}

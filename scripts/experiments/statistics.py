@@ -76,6 +76,18 @@ def bootstrap(values, groups, seed=0):
     return np.quantile(means, [0.025, 0.975])
 
 
+def bootstrap_ratio(values, base, groups, seed=0):
+    """95 % interval of mean(values) / mean(base), both [items, seeds]; pictures and seeds are drawn together."""
+    rng = np.random.default_rng(seed)
+    counts = len(np.bincount(groups))
+    sums = [np.stack([np.bincount(groups, column) for column in matrix.T], axis=1) for matrix in (values, base)]
+    ratios = []
+    for _ in range(DRAWS):
+        place = np.ix_(rng.integers(0, counts, counts), rng.integers(0, values.shape[1], values.shape[1]))
+        ratios.append(sums[0][place].sum() / sums[1][place].sum())
+    return np.quantile(ratios, [0.025, 0.975])
+
+
 def ranks(values):
     """Ranks from 0, equal values share their mean rank."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)

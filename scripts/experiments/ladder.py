@@ -1,0 +1,93 @@
+"""E9: what every step in front of the search is worth, alone and together."""
+
+import numpy as np
+
+from experiments import statistics
+from experiments.runs import CALIBRATION, ITEMS, ROOT, TEST
+from experiments.settings import BALANCED, DECODER_ONLY, DYNAMIC_CLIPS, HIGHER_CLIPS, WEIGHTS
+from experiments.tables import between, small, table
+
+SAMPLES = 32
+# Steps of each method: smooth, rotate, clips (block search of activation and weight clips; "each": one for every input of a
+# layer), gptq.
+METHODS = {
+    "nearest": (),
+    "smooth": ("smooth",),
+    "rotate": ("rotate",),
+    "gptq": ("gptq",),
+    "clips": ("clips",),
+    "smooth + clips": ("smooth", "clips"),
+    "rotate + clips": ("rotate", "clips"),
+    "rotate + gptq": ("rotate", "gptq"),
+    "smooth + rotate": ("smooth", "rotate"),
+    "smooth + rotate + gptq": ("smooth", "rotate", "gptq"),
+    "smooth + rotate + clips": ("smooth", "rotate", "clips"),
+    "all": ("smooth", "rotate", "clips", "gptq"),
+    "all, each input": ("smooth", "rotate", "clips", "each", "gptq"),
+}
+BASE = "rotate + gptq"
+WEIGHT_CLIPS = [1, 0.95, 0.9, 0.85]
+
+
+def rules_of(method, weight_bits, activation_bits, seed):
+    """A recipe as qvlm reads it."""
+    steps = METHODS[method]
+    rules = {"name": method, "default": {"weight": WEIGHTS[weight_bits]}, "overrides": DECODER_ONLY}
+    if activation_bits < 16:
+        rules["default"]["activation"] = {"bits": activation_bits, "granularity": "token"}
+    transforms = [{"smooth": {}}] * ("smooth" in steps) + [{"rotate": {"seed": seed}}] * ("rotate" in steps)
+    if transforms:
+        rules["transforms"] = transforms
+    if "gptq" in steps:
+        rules["rounding"] = {"method": "gptq"}
+    if "clips" in steps:
+        clips = DYNAMIC_CLIPS.get(activation_bits, HIGHER_CLIPS) if activation_bits < 16 else [1]
+        rules["plan"] = {"strategy": "entropy", "max_depth": 3, "budget_share": 0.5}
+        rules["search"] = {"method": "descent", "per_linear": "each" in steps, "token_weights": BALANCED,
+                           "activation_clip": clips, "weight_clip": WEIGHT_CLIPS}
+    if {"smooth", "clips", "gptq"} & set(steps):
+        rules["calibration"] = {"samples": SAMPLES, "seed": seed}
+    return rules
+
+
+def report(runs, models, bits, seeds):
+    return "\n".join(one_setting(runs, model, *bits_of(setting), seeds) for setting in bits for model in models)
+
+
+def bits_of(setting):
+    """w4a16 -> 4, 16"""
+    weight, activation = setting[1:].split("a")
+    return int(weight), int(activation)
+
+
+def one_setting(runs, model, weight_bits, activation_bits, seeds):
+    calls = [(method, seed) for seed in seeds for method in METHODS]
+    results = runs.all([lambda method=method, seed=seed: runs.with_recipe(
+        model, rules_of(method, weight_bits, activation_bits, seed), CALIBRATION, ITEMS) for method, seed in calls])
+    found = {}
+    for (method, _), result in zip(calls, results):
+        if result is not None:
+            found.setdefault(method, []).append(result)
+    reference = runs.reference(model)
+    groups = statistics.pictures(reference, ROOT, TEST)
+    kl = {method: statistics.divergences(reference, reports) for method, reports in found.items()}
+    right = statistics.correct(reference).mean()
+    rows = []
+    for method, reports in found.items():
+        same = np.mean([[a["prediction"] == b["prediction"] for a, b in zip(reference["items"], report["items"])]
+                        for report in reports])
+        kept = np.mean([statistics.correct(report) for report in reports]) / right
+        drop = np.nanmean([statistics.margins(reference) - statistics.margins(report) for report in reports])
+        rows.append([method, len(reports), small(kl[method].mean()), small(np.median(kl[method])), f"{drop:+.3f}",
+                     f"{100 * same:.1f} %", f"{100 * kept:.1f} %", ratio(kl, method, BASE, groups)])
+    head = (f"w{weight_bits}a{activation_bits} {model}", "seeds", "KL, mean", "median", "margin drop", "same answers",
+            "accuracy kept", f"KL / {BASE}")
+    return table(head, rows)
+
+
+def ratio(kl, method, base, groups):
+    """Of mean divergences, with its interval over pictures and seeds."""
+    if base not in kl or kl[method].shape != kl[base].shape:
+        return "-"
+    ends = statistics.bootstrap_ratio(kl[method], kl[base], groups)
+    return f"{kl[method].mean() / kl[base].mean():.2f} {between(ends, lambda value: f'{value:.2f}')}"
