@@ -25,10 +25,9 @@ kernels=$(flags_of src/kernels/scalar/rows.cc)
 avx512vnni=$(flags_of src/kernels/avx512vnni/rows.cc)
 
 check_header() {
-  local flags=$without_torch
+  local flags=$with_torch
   case "$1" in
-  src/tensor/* | src/quant/* | src/model/* | src/calib/* | src/search/* | src/pipeline/* | src/runtime/* | src/eval/* | src/cli/*)
-    flags=$with_torch ;;
+  src/base/* | src/io/* | src/text/* | src/image/* | src/planner/* | include/*) flags=$without_torch ;;
   src/kernels/avx512vnni/*) flags=$avx512vnni ;;
   src/kernels/*) flags=$kernels ;;
   esac
