@@ -45,6 +45,7 @@ int talk(const qvlm::Session& session, qvlm::Image image) {
     std::cout << "\n";
     std::cerr << "  (" << reply.prompt_tokens - reply.reused_tokens << " of " << reply.prompt_tokens
               << " tokens run, first word after " << reply.first_token_seconds << " s)\n";
+    if (interrupted != 0) return 130;
     question.images.clear();
   }
   std::cerr << "\n";

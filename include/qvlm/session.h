@@ -67,7 +67,7 @@ struct SessionInfo {
 };
 
 struct Question {
-  std::string text = {};
+  std::string text = {};           // without "<image>": kInvalidArgument
   std::vector<Image> images = {};  // they come before the text, in order
 };
 

@@ -29,6 +29,20 @@ void check_options(const GenerateOptions& options) {
   static_cast<void>(Sampler(options));  // refuses what it cannot use
 }
 
+void check_text(std::string_view text, const char* what) {
+  require(text.find(kImageToken) == std::string_view::npos, ErrorKind::kInvalidArgument, what,
+          " contains the image token ", kImageToken,
+          ": images come by themselves, before the text");
+}
+
+// A reply may spell the image token; in the next prompt it must not become an image.
+std::string as_history(std::string text) {
+  for (std::size_t at = text.find(kImageToken); at != std::string::npos;
+       at = text.find(kImageToken, at))
+    text.insert(at + 1, " ");
+  return text;
+}
+
 }  // namespace
 
 // What was said, and what of it has run.
@@ -115,6 +129,7 @@ Reply Conversation::ask(const Question& question,
                         const TextCallback& on_text) {
   const Clock::time_point start = Clock::now();
   check_options(options);
+  check_text(question.text, "the question");
   const Engine& engine = state_->session->engine;
   const ModelConfig& config = engine.model().config();
   Reply reply;
@@ -143,7 +158,7 @@ Reply Conversation::ask(const Question& question,
     reply.stop_reason = StopReason::kCancelled;
   }
   if (!reply.text.empty()) {
-    prompt.turns.push_back({Role::kAssistant, reply.text, 0});
+    prompt.turns.push_back({Role::kAssistant, as_history(reply.text), 0});
     state_->turns = std::move(prompt.turns);
     state_->images = std::move(prompt.images);
   }
@@ -155,6 +170,7 @@ std::int64_t Conversation::positions() const {
 }
 
 Conversation Session::start(const std::string& system) const {
+  check_text(system, "the system text");
   auto state = std::make_unique<Conversation::State>(state_, kv_cache_);
   if (!system.empty()) state->turns.push_back({Role::kSystem, system, 0});
   return Conversation(std::move(state));

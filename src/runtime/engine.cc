@@ -48,7 +48,8 @@ std::int64_t Sequence::shared_positions(const std::vector<std::int32_t>& ids,
     if (at == end || !same) return at - ids.begin();
     at += std::min<std::ptrdiff_t>(images[image].size(0), end - at);
   }
-  return end - ids.begin();
+  // Further image positions wait for images that are not given yet.
+  return std::find(at, end, image_id) - ids.begin();
 }
 
 at::Tensor Sequence::prefill(const std::vector<std::int32_t>& ids,

@@ -105,6 +105,24 @@ TEST_F(ConversationTest, AFailedQuestionLeavesTheDialogueAsItWas) {
   EXPECT_EQ(conversation.ask({"why?", {}}, tokens(8)).ids, other.ask({"why?", {}}, tokens(8)).ids);
 }
 
+TEST_F(ConversationTest, ImagesOfAForgottenQuestionAreNotShared) {
+  Conversation conversation = session_->start();
+  const Question question{"what?", {image("a.png")}};
+  EXPECT_THROW(conversation.ask(question, tokens(4),
+                                [](std::string_view) -> bool { throw std::runtime_error("no"); }),
+               std::runtime_error);
+  const Reply reply = conversation.ask(question, tokens(4));
+  // What comes before the image at most.
+  EXPECT_LT(reply.reused_tokens, reply.prompt_tokens - session_->info().image_positions);
+}
+
+TEST_F(ConversationTest, TheImageTokenIsNoText) {
+  Conversation conversation = session_->start();
+  EXPECT_THROW(conversation.ask({"<image>\nwhat?", {image("a.png")}}, tokens(4)), Error);
+  EXPECT_THROW(session_->start("see <image>"), Error);
+  EXPECT_NO_THROW(conversation.ask({"what?", {image("a.png")}}, tokens(4)));
+}
+
 TEST_F(ConversationTest, AnotherThreadCancels) {
   std::stop_source source;
   GenerateOptions options = tokens(200);
