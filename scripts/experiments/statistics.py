@@ -61,13 +61,18 @@ def trimmed(values):
     return float(kept.mean())
 
 
+def sum_pictures(values, groups):
+    """[items, seeds] -> [pictures, seeds]"""
+    return np.stack([np.bincount(groups, column) for column in values.T], axis=1)
+
+
 def bootstrap(values, groups, seed=0):
     """95 % interval of the mean of values [items, seeds] (or [items]); pictures and seeds are both drawn with
     replacement."""
     values = np.asarray(values, float).reshape(len(groups), -1)
     rng = np.random.default_rng(seed)
     counts = np.bincount(groups)
-    sums = np.stack([np.bincount(groups, column) for column in values.T], axis=1)  # [pictures, seeds]
+    sums = sum_pictures(values, groups)
     means = []
     for _ in range(DRAWS):
         pictures = rng.integers(0, len(counts), len(counts))
@@ -80,7 +85,7 @@ def bootstrap_ratio(values, base, groups, seed=0):
     """95 % interval of mean(values) / mean(base), both [items, seeds]; pictures and seeds are drawn together."""
     rng = np.random.default_rng(seed)
     counts = len(np.bincount(groups))
-    sums = [np.stack([np.bincount(groups, column) for column in matrix.T], axis=1) for matrix in (values, base)]
+    sums = [sum_pictures(matrix, groups) for matrix in (values, base)]
     ratios = []
     for _ in range(DRAWS):
         place = np.ix_(rng.integers(0, counts, counts), rng.integers(0, values.shape[1], values.shape[1]))

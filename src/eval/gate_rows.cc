@@ -252,19 +252,16 @@ GateRow bytes_row(std::string what,
                   std::int64_t reference,
                   std::int64_t result,
                   const Limits& limits) {
-  if (reference == 0 || result == 0) {
-    const auto limit = limits.exact_bytes ? std::optional(1.0) : limits.max_bytes_ratio;
+  const auto limit = limits.exact_bytes ? std::optional(1.0) : limits.max_bytes_ratio;
+  if (reference == 0 || result == 0)
     return missing(std::move(what), GateUnit::kBytes, limit, "one report does not have it");
-  }
-  GateRow row{.what = std::move(what), .unit = GateUnit::kBytes, .relative = true};
+  GateRow row{.what = std::move(what), .unit = GateUnit::kBytes, .relative = true, .limit = limit};
   row.reference = static_cast<double>(reference);
   row.result = static_cast<double>(result);
   row.change = *row.result / *row.reference;
   if (limits.exact_bytes) {
-    row.limit = 1.0;
     judge(row, result != reference, join("must be exactly ", reference, " bytes, is ", result));
   } else {
-    row.limit = limits.max_bytes_ratio;
     judge(row, row.limit && *row.change > *row.limit, "takes more bytes than the limit allows");
   }
   return row;

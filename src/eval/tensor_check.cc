@@ -1,7 +1,6 @@
 #include "eval/tensor_check.h"
 
 #include <algorithm>
-#include <cmath>
 #include <set>
 
 #include "base/error.h"
@@ -12,6 +11,7 @@
 #include "model/tensor_list.h"
 #include "quant/quantized_tensor.h"
 #include "tensor/file_tensor.h"
+#include "tensor/finite.h"
 
 namespace qvlm {
 namespace {
@@ -95,8 +95,7 @@ bool check_reals(const QuantizedWeight& weight,
     problems.add(scale, zeros, " of ", weight.scales.size(),
                  " scales are 0: those weights are lost");
   }
-  const auto [low, high] = at::aminmax(to_quantized_tensor(weight).dequantize());
-  const bool finite = std::isfinite(low.item<double>()) && std::isfinite(high.item<double>());
+  const bool finite = is_finite(to_quantized_tensor(weight).dequantize());
   if (!finite) problems.add(scale, "is too large: dequantized weights are not finite");
   return finite;
 }

@@ -52,6 +52,10 @@ class ChecksumCheck {
   void find_missing_tensors(const Json& hashes);
   void check_file(const std::string& name, const Json& expected);
   void find_foreign_weights(const Json& hashes);
+  bool is_opened(const std::string& weight_file) const {
+    return std::ranges::any_of(weights_,
+                               [&](const auto& file) { return name_of(*file) == weight_file; });
+  }
   void add(std::string_view file, std::string_view tensor, const std::string& text) {
     problems_.add(file, tensor, text + doubt_);
   }
@@ -134,10 +138,7 @@ void ChecksumCheck::find_missing_tensors(const Json& hashes) {
   document_.get("files").for_each([&](const std::string& name, const Json&) {
     if (fs::path(name).extension() == ".safetensors") expected.push_back(name);
   });
-  const bool all_opened = std::ranges::all_of(expected, [this](const std::string& name) {
-    return std::ranges::any_of(weights_, [&](const auto& file) { return name_of(*file) == name; });
-  });
-  if (!all_opened) {
+  if (!std::ranges::all_of(expected, [this](const auto& name) { return is_opened(name); })) {
     counts_.headers_are_whole = false;
     return;
   }
@@ -159,9 +160,7 @@ void ChecksumCheck::check_file(const std::string& name, const Json& expected) {
   }
   problems_.attempt(name, "", [&] {
     if (sha256_file(folder_ / name, on_bytes_) == expected.as_string()) return;
-    const bool opened =
-        std::ranges::any_of(weights_, [&](const auto& file) { return name_of(*file) == name; });
-    if (opened && !different_.contains(name)) {
+    if (is_opened(name) && !different_.contains(name)) {
       counts_.headers_are_whole = false;
       add(name, "", "header: is not as it was written; the tensors that it lists are");
     } else if (!problems_.names(name)) {

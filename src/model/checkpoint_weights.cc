@@ -1,10 +1,9 @@
 #include "model/checkpoint_weights.h"
 
-#include <cmath>
-
 #include "base/error.h"
 #include "base/mapped_file.h"
 #include "tensor/file_tensor.h"
+#include "tensor/finite.h"
 
 namespace qvlm {
 namespace {
@@ -12,12 +11,6 @@ namespace {
 void require_same_shape(const TensorView& view, c10::IntArrayRef shape) {
   if (c10::IntArrayRef(view.shape) == shape) return;
   fail(ErrorKind::kCorrupt, view.describe(), ": config.json asks for shape ", shape);
-}
-
-// at::isfinite would need several times the tensor's memory.
-bool is_finite(const at::Tensor& tensor) {
-  const auto [low, high] = at::aminmax(tensor);  // both NaN if any value is
-  return std::isfinite(low.item<double>()) && std::isfinite(high.item<double>());
 }
 
 }  // namespace

@@ -73,9 +73,12 @@ at::Tensor PromptEncoder::pixels(const Image& image) const {
   return at::tensor(pixels.values, at::kFloat).reshape({3, pixels.height, pixels.width});
 }
 
-void refuse_image_token(std::string_view text, std::string_view where, std::string_view what) {
-  require(text.find(kImageToken) == std::string_view::npos, ErrorKind::kCorrupt, where, ": the ",
-          what, " contains the image token ", kImageToken);
+void refuse_image_token(std::string_view text,
+                        std::string_view where,
+                        std::string_view what,
+                        ErrorKind kind) {
+  require(text.find(kImageToken) == std::string_view::npos, kind, where, ": the ", what,
+          " contains the image token ", kImageToken);
 }
 
 }  // namespace qvlm

@@ -2,6 +2,7 @@
 // model folder, checked against its config.json. Runs nothing: that is model/vlm.h.
 #pragma once
 
+#include <qvlm/error.h>
 #include <qvlm/image.h>
 
 #include <string>
@@ -44,8 +45,11 @@ class PromptEncoder {
   Tokenizer tokenizer_;
 };
 
-// Throws kCorrupt "<where>: the <what> contains the image token <image>" for a text that would be
-// taken for an image's place: a prompt has one token an image.
-void refuse_image_token(std::string_view text, std::string_view where, std::string_view what);
+// Throws "<where>: the <what> contains the image token <image>" for a text that would be taken for
+// an image's place: a prompt has one token an image.
+void refuse_image_token(std::string_view text,
+                        std::string_view where,
+                        std::string_view what,
+                        ErrorKind kind = ErrorKind::kCorrupt);
 
 }  // namespace qvlm

@@ -3,11 +3,10 @@
 #include <algorithm>
 
 namespace qvlm {
-namespace {
 
-States run_units(const Weights& root,
-                 const ModelConfig& config,
-                 std::vector<StreamedSample> samples) {
+States run_to_decoder(const Weights& root,
+                      const ModelConfig& config,
+                      std::vector<StreamedSample> samples) {
   for (const Unit& unit : list_units(config)) {
     if (unit.kind == UnitKind::kDecoderLayer) break;
     run_unit(unit, root, config, samples);
@@ -18,14 +17,6 @@ States run_units(const Weights& root,
   return states;
 }
 
-}  // namespace
-
-States run_to_decoder(const Weights& root,
-                      const ModelConfig& config,
-                      const CalibrationSamples& samples) {
-  return run_units(root, config, samples.samples);
-}
-
 DecoderInputs run_to_decoder(const std::shared_ptr<const WeightSource>& floats,
                              const ModelConfig& config,
                              const LinearSchemes& schemes,
@@ -33,7 +24,7 @@ DecoderInputs run_to_decoder(const std::shared_ptr<const WeightSource>& floats,
                              const CalibrationSamples& samples) {
   DecoderInputs inputs;
   inputs.kinds = samples.kinds;
-  inputs.exact = run_to_decoder(Weights(floats, Execution::kFloat), config, samples);
+  inputs.exact = run_to_decoder(Weights(floats, Execution::kFloat), config, samples.samples);
   const bool rounds = std::any_of(schemes.begin(), schemes.end(), [](const auto& scheme) {
     return scheme.first.starts_with("vision_tower.") || scheme.first.starts_with("projector.");
   });
@@ -42,7 +33,7 @@ DecoderInputs run_to_decoder(const std::shared_ptr<const WeightSource>& floats,
     return inputs;
   }
   const auto rounded = std::make_shared<RoundedWeights>(floats, schemes, replaced);
-  inputs.rounded = run_units(Weights(rounded, Execution::kPacked), config, samples.samples);
+  inputs.rounded = run_to_decoder(Weights(rounded, Execution::kPacked), config, samples.samples);
   return inputs;
 }
 

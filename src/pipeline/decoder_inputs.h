@@ -18,7 +18,7 @@ struct DecoderInputs {
 // The states before the decoder's first layer, in float; one unit at a time in memory.
 States run_to_decoder(const Weights& root,
                       const ModelConfig& config,
-                      const CalibrationSamples& samples);
+                      std::vector<StreamedSample> samples);
 // The same in float and rounded. schemes: of the model's quantized linears; replaced: tensors of
 // the quantized model that are not the float model's.
 DecoderInputs run_to_decoder(const std::shared_ptr<const WeightSource>& floats,

@@ -31,12 +31,14 @@ LinearReport quantize_linear(const WeightSource& floats,
                              QuantizedCheckpointWriter& writer) {
   const at::Tensor stored = floats.load(linear.name + ".weight", {linear.out, linear.in});
   const at::Tensor weight = weight_to_round(stored.to(at::kFloat), scheme);
-  const QuantizedTensor quantized =
-      codes != nullptr ? to_quantized_tensor(*codes)
-                       : quantize_weight(weight, scheme.weight, stored.scalar_type());
-  writer.write(linear.name, to_quantized_weight(quantized));
+  QuantizedWeight nearest;
+  if (codes == nullptr) {
+    nearest = to_quantized_weight(quantize_weight(weight, scheme.weight, stored.scalar_type()));
+    codes = &nearest;
+  }
+  writer.write(linear.name, *codes);
   return {linear.name, linear.out, linear.in, describe(scheme),
-          relative_error(quantized.dequantize(), weight)};
+          relative_error(to_quantized_tensor(*codes).dequantize(), weight)};
 }
 
 // Two runs are the same if version, model, recipe and data are. The model is told by what is in its
@@ -105,7 +107,6 @@ class Quantization {
  private:
   void search_and_write();
   void write(bool overwrite);
-  std::vector<std::byte> replacement(const TensorView& source, const std::string& ours) const;
   Json describe() const;
 
   Checkpoint checkpoint_;
@@ -156,8 +157,11 @@ void Quantization::write(bool overwrite) {
   settings.replaced = floats_->changed();
   for (const auto& [name, tensor] : norm_gains_)
     settings.replaced.insert(name);
-  settings.replacement = [this](const TensorView& source, const std::string& ours) {
-    return replacement(source, ours);
+  const RoundedWeights result(floats_, schemes_, norm_gains_);
+  settings.replacement = [&result](const TensorView& source, const std::string& ours) {
+    const at::Tensor stored = result.load(ours, source.shape).to(scalar_type(source.dtype));
+    const std::span<const std::byte> bytes = bytes_of(stored.contiguous());
+    return std::vector<std::byte>(bytes.begin(), bytes.end());
   };
   QuantizedCheckpointWriter writer(checkpoint_, out_, schemes_, describe(), std::move(settings));
   const auto total = static_cast<std::int64_t>(schemes_.size());
@@ -183,16 +187,6 @@ void Quantization::write(bool overwrite) {
   writer.describe(kRelativeErrors, errors);
   writer.commit();
   if (progress_) progress_({done, total, "written"});
-}
-
-std::vector<std::byte> Quantization::replacement(const TensorView& source,
-                                                 const std::string& ours) const {
-  const auto gain = norm_gains_.find(ours);
-  const at::Tensor tensor =
-      gain == norm_gains_.end() ? floats_->load(ours, source.shape) : gain->second;
-  const at::Tensor stored = tensor.to(scalar_type(source.dtype)).contiguous();
-  const std::span<const std::byte> bytes = bytes_of(stored);
-  return {bytes.begin(), bytes.end()};
 }
 
 Json Quantization::describe() const {

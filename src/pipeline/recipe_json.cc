@@ -63,6 +63,10 @@ Json vision_options_json(const VisionEncoderOptions& vision) {
   return json;
 }
 
+const char* transform_name(const Transform& transform) {
+  return std::holds_alternative<SmoothOptions>(transform) ? "smooth" : "rotate";
+}
+
 Json transform_json(const SmoothOptions& options) {
   Json json = Json::object();
   json.set("alpha", options.alpha);
@@ -100,10 +104,6 @@ Json rounding_json(const RoundingOptions& rounding) {
 }
 
 }  // namespace
-
-const char* transform_name(const Transform& transform) {
-  return std::holds_alternative<SmoothOptions>(transform) ? "smooth" : "rotate";
-}
 
 const char* rounding_name(RoundingMethod method) {
   return method == RoundingMethod::kGptq ? "gptq" : "nearest";

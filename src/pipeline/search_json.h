@@ -27,8 +27,7 @@ void set_calibration(const CalibrationReport& report, Json& json);
 Json list_to_json(const std::vector<double>& values);
 Json optional_to_json(const std::optional<double>& value);
 
-const char* transform_name(const Transform& transform);  // "rotate"
-const char* rounding_name(RoundingMethod method);        // "gptq"
+const char* rounding_name(RoundingMethod method);  // "gptq"
 
 // Everything in a recipe, for the record and to tell whether two runs are the same.
 Json recipe_to_json(const Recipe& recipe);

@@ -21,7 +21,7 @@ std::map<std::string, InputStatistics> measure_inputs(std::shared_ptr<const Weig
                                                       const ProgressCallback& progress) {
   require(!samples.samples.empty(), ErrorKind::kInternal, "smoothing has no samples");
   const Weights root(std::move(weights), Execution::kFloat);
-  States states = run_to_decoder(root, config, samples);
+  States states = run_to_decoder(root, config, samples.samples);
   std::map<std::string, InputStatistics> inputs;
   const LinearSchemes nothing_rounded;
   std::int64_t done = 0;

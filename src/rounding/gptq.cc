@@ -20,21 +20,11 @@ namespace {
 constexpr std::int64_t kChunkRows = 256;  // rounded by one thread
 constexpr int kMostGrowths = 3;
 
-// factors[j, i] for i < j is how step j makes up for the error of step i.
-struct Feedback {
-  at::Tensor order;    // [in] int64: the column rounded at each step
-  at::Tensor factors;  // [in, in] float32
-};
-
-void check_arguments(const at::Tensor& weight,
-                     const at::Tensor& moment,
-                     const GptqOptions& options) {
-  require_shape(weight, "gptq: weight", {kAnySize, kAnySize});
-  require_shape(moment, "gptq: second_moment", {weight.size(1), weight.size(1)});
+void check_moment(const at::Tensor& moment, const GptqOptions& options) {
+  require_shape(moment, "gptq: second_moment", {kAnySize, kAnySize});
+  require_shape(moment, "gptq: second_moment", {moment.size(0), moment.size(0)});
   require(std::isfinite(options.damping) && options.damping > 0, ErrorKind::kInvalidArgument,
           "gptq: expected a damping above 0, got ", options.damping);
-  require(options.block > 0, ErrorKind::kInvalidArgument,
-          "gptq: expected a block of 1 or more, got ", options.block);
   require(moment.isfinite().all().item<bool>(), ErrorKind::kInvalidArgument,
           "gptq: the second moment holds NaN or infinity");
   require((moment.diagonal() >= 0).all().item<bool>(), ErrorKind::kInvalidArgument,
@@ -63,22 +53,6 @@ at::Tensor damped_cholesky(const at::Tensor& matrix, double damping) {
   fail(ErrorKind::kInvalidArgument,
        "gptq: the second moment is not positive definite, not even with ", damping / 10,
        " added to its diagonal");
-}
-
-// Rows and columns of dead inputs are 0: damping alone makes their diagonal positive, and nothing
-// is fed back to or from them.
-Feedback make_feedback(const at::Tensor& second_moment, const GptqOptions& options) {
-  const at::Tensor diagonal = second_moment.diagonal().to(at::kDouble, false, /*copy=*/true);
-  const at::Tensor order = options.act_order
-                               ? at::argsort(diagonal, /*stable=*/true, 0, /*descending=*/true)
-                               : at::arange(diagonal.size(0), at::kLong);
-  // The upper factor of a matrix is the lower one of the reversed matrix, reversed.
-  const at::Tensor reversed = order.flip(0);
-  at::Tensor lower = damped_cholesky(
-      second_moment.to(at::kDouble).index_select(0, reversed).index_select(1, reversed),
-      options.damping * mean_power(diagonal));
-  lower.div_(lower.diagonal().clone());  // each column by its own
-  return {order, lower.to(at::kFloat).t().flip({0, 1}).contiguous()};
 }
 
 // Some rows of a weight on their way. Columns come first, so that one lies together.
@@ -135,7 +109,7 @@ void round_block(Rows& rows,
 // Codes [rows, in] of some rows of a weight.
 at::Tensor round_rows(const at::Tensor& weight,
                       const QuantizedTensor& nearest,
-                      const Feedback& feedback,
+                      const GptqFeedback& feedback,
                       std::int64_t block) {
   const std::int64_t in = weight.size(1);
   Rows rows = make_rows(weight, nearest, feedback.order);
@@ -152,15 +126,42 @@ at::Tensor round_rows(const at::Tensor& weight,
 
 }  // namespace
 
+// Rows and columns of dead inputs are 0: damping alone makes their diagonal positive, and nothing
+// is fed back to or from them.
+GptqFeedback make_gptq_feedback(const at::Tensor& second_moment, const GptqOptions& options) {
+  check_moment(second_moment, options);
+  const at::Tensor diagonal = second_moment.diagonal().to(at::kDouble, false, /*copy=*/true);
+  const at::Tensor order = options.act_order
+                               ? at::argsort(diagonal, /*stable=*/true, 0, /*descending=*/true)
+                               : at::arange(diagonal.size(0), at::kLong);
+  // The upper factor of a matrix is the lower one of the reversed matrix, reversed.
+  const at::Tensor reversed = order.flip(0);
+  at::Tensor lower = damped_cholesky(
+      second_moment.to(at::kDouble).index_select(0, reversed).index_select(1, reversed),
+      options.damping * mean_power(diagonal));
+  lower.div_(lower.diagonal().clone());  // each column by its own
+  return {order, lower.to(at::kFloat).t().flip({0, 1}).contiguous()};
+}
+
 QuantizedTensor gptq(const at::Tensor& weight,
                      const at::Tensor& second_moment,
                      const Scheme& scheme,
                      at::ScalarType storage,
                      const GptqOptions& options) {
-  check_arguments(weight, second_moment, options);
+  return gptq(weight, make_gptq_feedback(second_moment.detach(), options), scheme, storage,
+              options);
+}
+
+QuantizedTensor gptq(const at::Tensor& weight,
+                     const GptqFeedback& feedback,
+                     const Scheme& scheme,
+                     at::ScalarType storage,
+                     const GptqOptions& options) {
+  require_shape(weight, "gptq: weight", {kAnySize, feedback.order.size(0)});
+  require(options.block > 0, ErrorKind::kInvalidArgument,
+          "gptq: expected a block of 1 or more, got ", options.block);
   const at::Tensor values = weight.detach().to(at::kFloat);
   QuantizedTensor result = quantize_weight(values, scheme, storage);
-  const Feedback feedback = make_feedback(second_moment.detach(), options);
   const std::int64_t out = values.size(0);
   std::vector<at::Tensor> codes(static_cast<std::size_t>((out + kChunkRows - 1) / kChunkRows));
   for_each_apart(static_cast<std::int64_t>(codes.size()), [&](std::int64_t chunk) {

@@ -30,9 +30,8 @@ void check_options(const GenerateOptions& options) {
 }
 
 void check_text(std::string_view text, const char* what) {
-  require(text.find(kImageToken) == std::string_view::npos, ErrorKind::kInvalidArgument, what,
-          " contains the image token ", kImageToken,
-          ": images come by themselves, before the text");
+  refuse_image_token(text, "images come by themselves, before the text", what,
+                     ErrorKind::kInvalidArgument);
 }
 
 // A reply may spell the image token; in the next prompt it must not become an image.
@@ -129,7 +128,7 @@ Reply Conversation::ask(const Question& question,
                         const TextCallback& on_text) {
   const Clock::time_point start = Clock::now();
   check_options(options);
-  check_text(question.text, "the question");
+  check_text(question.text, "question");
   const Engine& engine = state_->session->engine;
   const ModelConfig& config = engine.model().config();
   Reply reply;
@@ -170,7 +169,7 @@ std::int64_t Conversation::positions() const {
 }
 
 Conversation Session::start(const std::string& system) const {
-  check_text(system, "the system text");
+  check_text(system, "system text");
   auto state = std::make_unique<Conversation::State>(state_, kv_cache_);
   if (!system.empty()) state->turns.push_back({Role::kSystem, system, 0});
   return Conversation(std::move(state));

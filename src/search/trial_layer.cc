@@ -15,10 +15,6 @@ namespace {
 // memory does not grow with the calibration set.
 constexpr std::int64_t kTokensForQuantiles = 16384;
 
-bool is_static(const LinearScheme& scheme) {
-  return scheme.activation && !scheme.activation->dynamic;
-}
-
 // The smallest magnitudes [in] (or [1]) that cover a share of the rows [tokens, in].
 at::Tensor covering_magnitude(const at::Tensor& magnitudes, double share) {
   if (share >= 1.0) return std::get<0>(magnitudes.max(0));

@@ -63,6 +63,9 @@ class TrialLayer {
     std::map<double, at::Tensor> dequantized;
   };
 
+  static bool is_static(const LinearScheme& scheme) {
+    return scheme.activation && !scheme.activation->dynamic;
+  }
   void apply(const LayerClips& clips);
   Linear make_packed(Slot& slot, const InputClips& clips) const;
   Linear make_simulated(Slot& slot, const InputClips& clips) const;

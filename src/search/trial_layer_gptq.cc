@@ -1,6 +1,4 @@
 // TrialLayer's rounding by GPTQ.
-#include <optional>
-
 #include "quant/input_rounding.h"
 #include "rounding/gptq.h"
 #include "search/trial_layer.h"
@@ -47,19 +45,26 @@ RoundedLinears TrialLayer::round_by_gptq(const States& in,
                                          const RoundingOptions& options) {
   const c10::InferenceMode no_gradients;
   const std::vector<SecondMoment> moments = measure_second_moments(in, weights, clips);
+  const GptqOptions settings{.damping = options.damping, .act_order = options.act_order};
   RoundedLinears codes;
+  GptqFeedback feedback;
+  int input = -1;  // that it is of; linears that share one stand together
   for (Slot& slot : slots_) {
-    const InputClips& own = clips.at(static_cast<std::size_t>(slot.place.input));
+    if (slot.place.input != input) {
+      input = slot.place.input;
+      feedback = make_gptq_feedback(moments[static_cast<std::size_t>(input)].matrix(), settings);
+    }
+    const InputClips& own = clips.at(static_cast<std::size_t>(input));
     const LinearScheme scheme = scheme_of(slot, own);
-    const QuantizedTensor rounded = gptq(
-        slot.weight, moments[static_cast<std::size_t>(slot.place.input)].matrix(), scheme.weight,
-        slot.storage, {.damping = options.damping, .act_order = options.act_order});
-    slot.dequantized[own.weight] = rounded.dequantize();
-    codes[slot.name] = to_quantized_weight(rounded);
-    slot.packed.erase(own.weight);
-    if (!scheme.activation || scheme.activation->dynamic)
-      slot.packed.emplace(own.weight, Linear(codes[slot.name], slot.place.linear->bias(), scheme,
-                                             Execution::kPacked));
+    const QuantizedTensor rounded =
+        gptq(slot.weight, feedback, scheme.weight, slot.storage, settings);
+    const QuantizedWeight& stored = codes[slot.name] = to_quantized_weight(rounded);
+    if (is_static(scheme)) {
+      slot.dequantized[own.weight] = rounded.dequantize();
+    } else {
+      slot.packed.insert_or_assign(
+          own.weight, Linear(stored, slot.place.linear->bias(), scheme, Execution::kPacked));
+    }
   }
   applied_.clear();  // quantized_ has the nearest codes
   return codes;

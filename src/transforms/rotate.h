@@ -1,6 +1,6 @@
 // Rotation (QuaRot, Ashkboos et al. 2024): the residual stream of the decoder and the values of its
 // attention are turned by Hadamard matrices, offline. The input of the down projection is turned
-// while running, by its linear (LinearScheme::turned_input), so it is no business of this file.
+// while running, by its linear (LinearScheme::hadamard_input), so it is no business of this file.
 #pragma once
 
 #include <qvlm/recipe.h>

@@ -1,6 +1,7 @@
 #include "transforms/transformed_weights.h"
 
 #include "base/error.h"
+#include "tensor/finite.h"
 
 namespace qvlm {
 
@@ -34,7 +35,7 @@ at::Tensor TransformedWeights::load(const std::string& name, c10::IntArrayRef sh
   }
   if (!tensor.defined()) return stored;
   tensor = tensor.to(stored.scalar_type());
-  require(tensor.isfinite().all().item<bool>(), ErrorKind::kCorrupt, "the tensor '", name,
+  require(is_finite(tensor), ErrorKind::kCorrupt, "the tensor '", name,
           "' overflows its type when it is transformed");
   return tensor;
 }

@@ -12,6 +12,7 @@
 #include "model/vlm.h"
 #include "quant/quantized_tensor.h"
 #include "support/golden.h"
+#include "support/same_files.h"
 #include "support/temporary_folder.h"
 
 namespace qvlm {
@@ -92,10 +93,7 @@ TEST_P(QuantizeTest, PackedModelEqualsSimulatedModel) {
 TEST_P(QuantizeTest, SameInputsSameBytes) {
   quantize(kModel, folder_.path() / "a", recipe());
   quantize(kModel, folder_.path() / "b", recipe());
-  for (const auto& entry : fs::directory_iterator(folder_.path() / "a")) {
-    const fs::path twin = folder_.path() / "b" / entry.path().filename();
-    EXPECT_EQ(read_text_file(entry.path()), read_text_file(twin)) << entry.path();
-  }
+  expect_same_files(folder_.path() / "a", folder_.path() / "b");
 }
 
 INSTANTIATE_TEST_SUITE_P(Recipes,

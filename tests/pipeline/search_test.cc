@@ -16,6 +16,7 @@
 #include "base/process_memory.h"
 #include "io/quantized_checkpoint.h"
 #include "pipeline/search_json.h"
+#include "support/same_files.h"
 #include "support/temporary_folder.h"
 #include "support/tiny_model.h"
 
@@ -43,25 +44,12 @@ class SearchTest : public testing::TestWithParam<Granularity> {
  protected:
   SearchTest() {
     make_tiny_model(path("model"), "sharded_head_dim");
-    const fs::path images = fs::path(QVLM_TESTS_DIR) / "data/llava/images";
-    std::string lines;
-    for (int i = 0; i < 12; ++i) {
-      const std::string image = i % 2 == 0 ? "a.png" : "b.png";
-      lines += R"({"image": ")" + (images / image).string() + R"(", "question": "what is )" +
-               std::to_string(i * i) + R"(?", "answer": "red"})" + "\n";
-    }
-    write_file(path("data.jsonl"), lines);
+    make_tiny_calibration(path("data.jsonl"), 12);
   }
 
   fs::path path(const std::string& name) const { return folder_.path() / name; }
   QuantizeReport run(const std::string& out, const Recipe& recipe) const {
     return quantize(path("model"), path(out), recipe, {.data = path("data.jsonl")});
-  }
-  void expect_same_bytes(const std::string& a, const std::string& b) const {
-    for (const auto& entry : fs::directory_iterator(path(a))) {
-      const std::string name = entry.path().filename().string();
-      EXPECT_TRUE(read_text_file(entry.path()) == read_text_file(path(b) / name)) << name;
-    }
   }
 
   TemporaryFolder folder_;
@@ -126,7 +114,7 @@ TEST_P(SearchTest, SameInputsSameBytesForAnyNumberOfThreads) {
   set_thread_count(1);
   run("b", recipe);
   set_thread_count(threads);
-  expect_same_bytes("a", "b");
+  expect_same_files(path("a"), path("b"));
   Recipe other = recipe;
   other.calibration.seed = 1;
   run("c", other);
@@ -210,7 +198,7 @@ TEST_F(VisionEncoderRunTest, GoesOnWhereItWasStopped) {
     EXPECT_EQ(search_to_json(*report.search).dump(), search_to_json(*whole.search).dump());
     EXPECT_EQ(report.search->vision->epochs.size(), 3U);
     EXPECT_TRUE(report.search->vision->held_out_end.has_value());
-    expect_same_bytes("whole", "parts");
+    expect_same_files(path("whole"), path("parts"));
     EXPECT_FALSE(fs::exists(path("parts.search.json")));
   }
   // The gains that were learned are in the folder's list, or they would pass for damage.

@@ -11,6 +11,7 @@
 #include "io/quantized_checkpoint.h"
 #include "model/vlm.h"
 #include "support/golden.h"
+#include "support/same_files.h"
 #include "support/temporary_folder.h"
 #include "support/tiny_model.h"
 
@@ -26,14 +27,7 @@ class TransformsRunTest : public testing::Test {
  protected:
   TransformsRunTest() {
     make_tiny_model(path("model"), kTiny);
-    const fs::path images = fs::path(QVLM_TESTS_DIR) / "data/llava/images";
-    std::string lines;
-    for (int i = 0; i < 8; ++i) {
-      const std::string image = i % 2 == 0 ? "a.png" : "b.png";
-      lines += R"({"image": ")" + (images / image).string() + R"(", "question": "what is )" +
-               std::to_string(i * i) + R"(?", "answer": "red"})" + "\n";
-    }
-    write_file(path("data.jsonl"), lines);
+    make_tiny_calibration(path("data.jsonl"), 8);
   }
 
   static Recipe recipe(int bits, std::vector<Transform> transforms) {
@@ -56,12 +50,6 @@ class TransformsRunTest : public testing::Test {
     KvCache cache(vlm.config().text, static_cast<std::int64_t>(ids.size()));
     return vlm.forward(vlm.embed(ids, {vlm.encode_image(golden.get("prompt0.pixel_values"))}),
                        cache, LogitsOf::kAll);
-  }
-  void expect_same_bytes(const std::string& a, const std::string& b) const {
-    for (const auto& entry : fs::directory_iterator(path(a))) {
-      const std::string name = entry.path().filename().string();
-      EXPECT_TRUE(read_text_file(entry.path()) == read_text_file(path(b) / name)) << name;
-    }
   }
 
   TemporaryFolder folder_;
@@ -115,13 +103,13 @@ TEST_F(TransformsRunTest, TheSameInputsGiveTheSameBytesAlsoAfterAStop) {
   all.plan.strategy = PlanStrategy::kNone;
   run("a", all);
   run("b", all);
-  expect_same_bytes("a", "b");
+  expect_same_files(path("a"), path("b"));
   int asked = 0;
   QuantizeOptions options{.data = path("data.jsonl")};
   options.stop_requested = [&asked] { return ++asked == 2; };
   EXPECT_TRUE(quantize(path("model"), path("c"), all, options).stopped);
   quantize(path("model"), path("c"), all, {.data = path("data.jsonl"), .resume = true});
-  expect_same_bytes("a", "c");
+  expect_same_files(path("a"), path("c"));
 }
 
 TEST_F(TransformsRunTest, RotationAloneNeedsNoData) {

@@ -101,6 +101,17 @@ fs::path make_tiny_data(const fs::path& folder) {
 )");
 }
 
+void make_tiny_calibration(const fs::path& file, int questions) {
+  const fs::path images = fs::path(QVLM_TESTS_DIR) / "data/llava/images";
+  std::string lines;
+  for (int i = 0; i < questions; ++i) {
+    const std::string image = i % 2 == 0 ? "a.png" : "b.png";
+    lines += R"({"image": ")" + (images / image).string() + R"(", "question": "what is )" +
+             std::to_string(i * i) + R"(?", "answer": "red"})" + "\n";
+  }
+  write_file(file, lines);
+}
+
 void edit_weights(const fs::path& file,
                   const std::function<void(std::vector<EditedTensor>&)>& edit) {
   std::vector<EditedTensor> tensors;

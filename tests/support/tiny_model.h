@@ -26,6 +26,9 @@ void make_tiny_model(const std::filesystem::path& folder, const std::string& nam
 // Two pictures with three questions each and one question without a picture; returns data.jsonl.
 std::filesystem::path make_tiny_data(const std::filesystem::path& folder);
 
+// Calibration data of so many questions about the pictures of tests/data/llava.
+void make_tiny_calibration(const std::filesystem::path& file, int questions);
+
 // A tensor taken out of a file to be changed.
 struct EditedTensor {
   TensorInfo info;
