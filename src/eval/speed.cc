@@ -121,10 +121,13 @@ SpeedReport run_in_turns(const SpeedPrompt& prompt,
                          const ProgressCallback& progress) {
   const auto start = Clock::now();
   prompt.run(engine);  // fills caches, as does the next
-  prompt.run(baseline);
-  const auto second = Clock::now();
-  if (seconds_since(start) < kMostSpeedSeconds) prompt.run(baseline);
-  const double usual = std::max(seconds_since(second), 1e-6);
+  const auto time_baseline = [&] {
+    const auto begin = Clock::now();
+    prompt.run(baseline);
+    return std::max(seconds_since(begin), 1e-6);
+  };
+  double usual = time_baseline();
+  if (seconds_since(start) < kMostSpeedSeconds) usual = time_baseline();
   const int times = static_cast<int>(std::clamp(std::ceil(kLeastSeconds / usual), 1.0, 1000.0));
   SpeedReport report;
   while (!is_done(report, seconds_since(start))) {
