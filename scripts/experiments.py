@@ -11,7 +11,7 @@ QVLM_EXPERIMENT_JOBS says how many runs go at a time (2), each on one thread.
 import argparse
 import os
 
-from experiments import axes, dependence, forwards, ladder, strategies, summaries, vision
+from experiments import axes, dependence, forwards, ladder, mixed, strategies, summaries, vision
 from experiments.runs import Runs
 from experiments.settings import MODELS, SETTINGS
 
@@ -96,6 +96,10 @@ def e12(runs, options):
     return summaries.by_type(runs, found, options.model, options.setting, ("nearest", "one ratio", "greedy", "fixed 3"))
 
 
+def e14(runs, options):
+    return mixed.report(runs, options.model, options.seeds)
+
+
 def e6(runs, options):
     return "\n".join(vision.signs(runs, options.model, setting, options.seeds) for setting in options.setting)
 
@@ -109,7 +113,7 @@ def e8(runs, options):
 
 
 EXPERIMENTS = {"e1": e1, "e2": e2, "e3": e3, "e3-summary": e3_summary, "e4": e4, "e5": e5, "e6": e6, "e7": e7, "e8": e8, "e9": e9,
-               "e10": e10, "e11": e11, "e12": e12, "alternatives": alternatives, "axes": find_axes, "held-out": held_out,
+               "e10": e10, "e11": e11, "e12": e12, "e14": e14, "alternatives": alternatives, "axes": find_axes, "held-out": held_out,
                "samples": samples, "tau": tau}
 
 if __name__ == "__main__":

@@ -76,6 +76,26 @@ struct VisionReport {
   bool kept = true;  // false: the set-aside samples disagreed, the tower stays as it was
 };
 
+// What mixed precision chose for linears that share an input.
+struct UnitPrecision {
+  std::int64_t layer = 0;            // of the decoder
+  std::vector<std::string> linears;  // "self_attn.q_proj", ...
+  std::string scheme;                // chosen: "w8 a8"
+  // KL of the answers when only these linears are rounded: by the recipe's own scheme, and as
+  // chosen.
+  double least_divergence = 0.0, divergence = 0.0;
+};
+
+struct PrecisionReport {
+  std::vector<UnitPrecision> units;  // in data order
+  std::int64_t raised = 0;           // units that do not have the recipe's own scheme
+  double bits_per_weight = 0.0;      // of the decoder's quantized linears, scales included
+  double least_bits = 0.0;           // were all of the recipe's own scheme
+  double divergence = 0.0;           // predicted KL of the answers, as chosen
+  double least_divergence = 0.0;     // were all of the recipe's own scheme
+  std::int64_t forwards = 0;         // layer-forwards of measuring
+};
+
 // What calibration, plan and search found. Recipes without `search` have no plan and no blocks.
 struct SearchReport {
   CalibrationReport calibration;
@@ -84,6 +104,10 @@ struct SearchReport {
   double allowed_forwards = 0;  // infinite: a threshold was given
   double planned_forwards = 0;
   std::vector<double> entropy;  // D(k, k+1) of neighbouring decoder layers; may be empty
+  std::optional<PrecisionReport> precision;  // where the recipe has `precision`
+  // Mean KL of the answers' logits to those of the float model, of the decoder as it was rounded:
+  // on the samples set aside or, without them, on all; nothing where none of them has an answer.
+  std::optional<double> answer_divergence;
   std::vector<BlockReport> blocks;
   std::optional<VisionReport> vision;        // where the recipe has `vision_encoder`, finished
   std::map<std::string, std::int64_t> wins;  // how many layers chose what

@@ -13,6 +13,9 @@
 //     - smooth: {alpha: 0.5}
 //     - rotate: {}
 //   rounding: {method: gptq}       # left out: to the nearest code
+//   precision:                     # left out: every linear as said above
+//     candidates: [{weight: {bits: 8}, activation: {bits: 8}}]
+//     target_bpw: 4.5
 //   calibration: {samples: 64}     # from here on: the search of clip ratios on calibration data;
 //   plan: {strategy: entropy, max_depth: 3, budget_share: 0.5}      # left out: nothing is searched
 //   search:
@@ -74,6 +77,27 @@ struct RoundingOptions {
   RoundingMethod method = RoundingMethod::kNearest;
   double damping = 0.01;  // added to the second moments' diagonal, as a share of its mean
   bool act_order = true;  // the columns with the largest inputs first; groups stay as they are
+};
+
+// What mixed precision works towards.
+struct PrecisionTarget {
+  enum class Kind {
+    kBitsPerWeight,  // at most, scales included, over the decoder's quantized linears
+    kBytes,          // at most, of all tensors of the result
+    kDivergence,     // the smallest result whose answers have at most this predicted KL to float
+  };
+  Kind kind = Kind::kBitsPerWeight;
+  double value = 0.0;
+};
+
+// Mixed precision: some linears of the decoder get another scheme than `default` and `overrides`
+// say. What each linear does to the answers of the calibration samples is measured behind the head,
+// linears that share an input together, and the choice among all is the best by these numbers:
+// inside the blocks of the plan with what two do together, between blocks as a sum.
+struct PrecisionOptions {
+  std::vector<LinearScheme> candidates = {};  // beside the recipe's own scheme
+  PrecisionTarget target = {};
+  std::int64_t samples = 16;  // measured on so many of the calibration samples
 };
 
 // What the search looks at: `samples` of the data given to quantize(), drawn by `seed`.
@@ -188,6 +212,7 @@ struct Recipe {
   std::vector<Override> overrides = {};
   std::vector<Transform> transforms = {};  // in this order
   RoundingOptions rounding = {};
+  std::optional<PrecisionOptions> precision = {};
   CalibrationOptions calibration = {};  // where needs_data()
   PlanOptions plan = {};                // used by `search`
   std::optional<SearchOptions> search = {};
@@ -195,16 +220,20 @@ struct Recipe {
 
   // Whether a transform is measured on data.
   bool smooths() const;
-  // Whether quantize() walks the decoder on calibration data: to search, or to round by GPTQ.
+  // Whether quantize() walks the decoder on calibration data: to search, to choose precision, or to
+  // round by GPTQ.
   bool walks_decoder() const {
-    return search.has_value() || rounding.method == RoundingMethod::kGptq;
+    return search.has_value() || precision.has_value() || rounding.method == RoundingMethod::kGptq;
   }
   // Whether quantize() needs calibration data.
   bool needs_data() const { return walks_decoder() || smooths() || vision_encoder.has_value(); }
 
   // The recipe that does well for one of kPresetSchemes, in upper or lower case; of the decoder,
-  // the rest of the model stays float (docs/recipes.md). Throws kInvalidArgument.
-  static Recipe preset(std::string_view scheme, Preset preset = Preset::kBalanced);
+  // the rest of the model stays float (docs/recipes.md). target: mixed precision, linears may get
+  // 8 bits. Throws kInvalidArgument, also for a target of a scheme that is stored in 8 bits anyway.
+  static Recipe preset(std::string_view scheme,
+                       Preset preset = Preset::kBalanced,
+                       const std::optional<PrecisionTarget>& target = {});
 
   // Reads a YAML file. Throws kNotFound, or kInvalidArgument naming file, line and key for an
   // unknown key, a bad value, a bad regular expression or a scheme that cannot exist.

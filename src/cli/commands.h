@@ -29,8 +29,11 @@ struct InspectCommand {
 struct RecipeChoice {
   std::string file, scheme;  // just one of them is set
   Preset preset = Preset::kBalanced;
+  std::optional<PrecisionTarget> target = {};  // of the scheme: mixed precision
 
-  Recipe load() const { return file.empty() ? Recipe::preset(scheme, preset) : Recipe::load(file); }
+  Recipe load() const {
+    return file.empty() ? Recipe::preset(scheme, preset, target) : Recipe::load(file);
+  }
 };
 
 struct PlanCommand {

@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 #include <limits>
+#include <map>
 
 #include "base/error.h"
 
@@ -115,6 +116,37 @@ void add_packed_cache(CLI::App* verb, std::string& file) {
            "keep the weights as the kernels want them in this file: later loads map it");
 }
 
+// Mixed precision: one of three targets, with --scheme.
+void add_targets(CLI::App* verb, std::optional<PrecisionTarget>& target, CLI::Option* file) {
+  using Kind = PrecisionTarget::Kind;
+  const auto add = [&](const char* name, Kind kind, const std::string& description) {
+    const auto choose = [&target, kind](const double& value) { target = {kind, value}; };
+    return verb->add_option_function<double>(name, choose, description)->excludes(file);
+  };
+  CLI::Option* bits =
+      add("--target-bpw", Kind::kBitsPerWeight,
+          "mixed precision: linears that need it get more bits than the scheme has, until the "
+          "decoder's take so many bits a weight, scales included")
+          ->check(number_between(1.0, 32.0, "a number from 1 to 32"))
+          ->type_name("BITS");
+  const std::map<std::string, double> units = {{"B", 1.0}, {"KB", 1e3}, {"MB", 1e6}, {"GB", 1e9}};
+  CLI::Option* size =
+      add("--target-size", Kind::kBytes,
+          "the same until all tensors of the result take so much: 4.2GB")
+          ->transform(CLI::AsNumberWithUnit(units, static_cast<CLI::AsNumberWithUnit::Options>(
+                                                       CLI::AsNumberWithUnit::CASE_INSENSITIVE |
+                                                       CLI::AsNumberWithUnit::UNIT_OPTIONAL)))
+          ->check(number_between(1.0, 1e18, "a number of bytes"))
+          ->type_name("SIZE");
+  CLI::Option* divergence =
+      add("--max-kl", Kind::kDivergence,
+          "the same until the answers' predicted KL to the float model is at most this")
+          ->check(number_between(0.0, 1e6, "a number from 0"))
+          ->type_name("KL");
+  bits->excludes(size)->excludes(divergence);
+  size->excludes(divergence);
+}
+
 // A file, or a scheme and a preset.
 void add_recipe(CLI::App* verb, RecipeChoice& recipe) {
   CLI::Option_group* choice = verb->add_option_group("recipe");
@@ -134,6 +166,7 @@ void add_recipe(CLI::App* verb, RecipeChoice& recipe) {
       ->check(CLI::IsMember({"fast", "balanced", "best"}))
       ->type_name("HOW")
       ->excludes(file);
+  add_targets(verb, recipe.target, file);
 }
 
 CLI::Option* add_count(CLI::App* verb,
@@ -241,6 +274,8 @@ void Parser::add_quantize() {
       app_, chosen_, quantize_, "quantize",
       "Quantizes a model by a scheme or a recipe and writes it as a compressed-tensors folder.",
       "qvlm quantize models/reference-llava out --scheme W4A4 --data data/easy-vqa-calibration\n  "
+      "qvlm quantize models/reference-llava out --scheme W4A4 --target-bpw 4.5 --data "
+      "data/easy-vqa-calibration\n  "
       "qvlm quantize models/reference-llava reference-w4a8 --recipe configs/recipes/w4a8.yaml\n  "
       "qvlm quantize models/reference-llava out --recipe configs/recipes/qvlm-w4a4.yaml --data "
       "data/easy-vqa-calibration");

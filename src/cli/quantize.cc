@@ -98,11 +98,19 @@ void print_table(const QuantizeCommand& command, const QuantizeReport& report) {
   std::cout << "wrote " << command.out << " in " << format_seconds(report.seconds) << "\n";
 }
 
+std::string target_option(const PrecisionTarget& target) {
+  const char* option = target.kind == PrecisionTarget::Kind::kBitsPerWeight ? " --target-bpw "
+                       : target.kind == PrecisionTarget::Kind::kBytes       ? " --target-size "
+                                                                            : " --max-kl ";
+  return option + Json(target.value).dump();  // as many digits as it has
+}
+
 std::string resume_hint(const QuantizeCommand& command) {
   const RecipeChoice& recipe = command.recipe;
-  const std::string choice =
-      recipe.file.empty() ? "--scheme " + recipe.scheme + " --preset " + preset_name(recipe.preset)
-                          : "--recipe " + recipe.file;
+  std::string choice = recipe.file.empty()
+                           ? "--scheme " + recipe.scheme + " --preset " + preset_name(recipe.preset)
+                           : "--recipe " + recipe.file;
+  if (recipe.target) choice += target_option(*recipe.target);
   return "go on with: qvlm quantize " + command.model + " " + command.out + " " + choice +
          " --data " + command.data + " --resume";
 }

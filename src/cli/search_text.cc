@@ -1,5 +1,6 @@
 #include "cli/search_text.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "cli/format.h"
@@ -72,6 +73,35 @@ std::string plan_text(const SearchReport& report) {
   return text + ", " + std::to_string(report.forwards) + " taken\n";
 }
 
+// "layer 0 q_proj, k_proj, v_proj: w8 a8 (KL .00210 -> .00003)", those that matter most first.
+std::string raised_text(const PrecisionReport& report) {
+  constexpr std::size_t kMost = 8;
+  std::vector<UnitPrecision> units = report.units;
+  std::stable_sort(units.begin(), units.end(), [](const auto& a, const auto& b) {
+    return a.least_divergence > b.least_divergence;
+  });
+  Table table({{"most sensitive", Table::Align::kLeft},
+               {"scheme", Table::Align::kLeft},
+               {"KL by the recipe"},
+               {"as chosen"}});
+  for (std::size_t i = 0; i < std::min(kMost, units.size()); ++i) {
+    std::string name = "layer " + std::to_string(units[i].layer);
+    for (const std::string& linear : units[i].linears)
+      name += " " + linear.substr(linear.find('.') + 1);
+    table.add_row({name, units[i].scheme, format_small(units[i].least_divergence),
+                   format_small(units[i].divergence)});
+  }
+  return table.text() + "KL of the answers when nothing else is rounded\n";
+}
+
+std::string precision_text(const PrecisionReport& report) {
+  return "precision    " + format_fixed(report.bits_per_weight, 3) + " bits a weight, " +
+         format_fixed(report.least_bits, 3) + " by the recipe's own scheme; predicted KL " +
+         format_small(report.least_divergence) + " -> " + format_small(report.divergence) + "; " +
+         std::to_string(report.raised) + " of " + std::to_string(report.units.size()) +
+         " units raised\n";
+}
+
 std::string wins_text(const std::map<std::string, std::int64_t>& wins) {
   std::string text;
   for (const auto& [choice, count] : wins)
@@ -94,9 +124,14 @@ std::string search_text(const SearchReport& report) {
   std::string text = calibration_text(report.calibration);
   if (report.vision) text += vision_text(*report.vision);
   if (report.blocks.empty()) return text;
-  return block_table(report).text() + "errors at the block's output, against the float model\n" +
-         token_text(report.blocks.back().token_errors) + text + plan_text(report) +
-         wins_text(report.wins);
+  std::string all = report.precision ? raised_text(*report.precision) + "\n" : "";
+  all += block_table(report).text() + "errors at the block's output, against the float model\n" +
+         token_text(report.blocks.back().token_errors) + text + plan_text(report);
+  if (report.precision) all += precision_text(*report.precision);
+  if (report.answer_divergence)
+    all += "answers      mean KL to the float model " + format_small(*report.answer_divergence) +
+           ", of the decoder as it was rounded\n";
+  return all + wins_text(report.wins);
 }
 
 std::string cost_text(const SearchReport& report) {

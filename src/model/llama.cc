@@ -80,9 +80,19 @@ at::Tensor DecoderLayer::forward(const at::Tensor& x, const RopeAngles& angles) 
 }
 
 std::vector<NamedLinear> DecoderLayer::linears() {
-  return {{"self_attn.q_proj", &q_, 0}, {"self_attn.k_proj", &k_, 0}, {"self_attn.v_proj", &v_, 0},
-          {"self_attn.o_proj", &o_, 1}, {"mlp.gate_proj", &gate_, 2}, {"mlp.up_proj", &up_, 2},
-          {"mlp.down_proj", &down_, 3}};
+  std::vector<NamedLinear> linears = {{"self_attn.q_proj", &q_}, {"self_attn.k_proj", &k_},
+                                      {"self_attn.v_proj", &v_}, {"self_attn.o_proj", &o_},
+                                      {"mlp.gate_proj", &gate_}, {"mlp.up_proj", &up_},
+                                      {"mlp.down_proj", &down_}};
+  for (NamedLinear& place : linears)
+    place.input = input_of(place.name);
+  return linears;
+}
+
+int DecoderLayer::input_of(std::string_view name) {
+  if (name.ends_with("self_attn.o_proj")) return 1;
+  if (name.ends_with("mlp.gate_proj") || name.ends_with("mlp.up_proj")) return 2;
+  return name.ends_with("mlp.down_proj") ? 3 : 0;
 }
 
 Head::Head(const Weights& root, const ModelConfig& config)

@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <stop_token>
+#include <string_view>
 #include <vector>
 
 #include "io/hf_config.h"
@@ -29,6 +30,8 @@ class DecoderLayer {
   // All linears in the order in which they compute; they may be replaced. They have kInputs inputs.
   std::vector<NamedLinear> linears();
   static constexpr int kInputs = 4;
+  // NamedLinear::input of the linear whose name ends so. REQUIRES: it is one of a layer's.
+  static int input_of(std::string_view name);
 
  private:
   // Attention over rotated queries [heads, tokens, head_dim], keys and values [kv_heads, ...].

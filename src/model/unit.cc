@@ -88,6 +88,12 @@ std::vector<Unit> list_units(const ModelConfig& config) {
   return units;
 }
 
+std::vector<Unit> decoder_units(const ModelConfig& config) {
+  std::vector<Unit> units = list_units(config);
+  std::erase_if(units, [](const Unit& unit) { return unit.kind != UnitKind::kDecoderLayer; });
+  return units;
+}
+
 void run_unit(const Unit& unit,
               const Weights& root,
               const ModelConfig& config,

@@ -29,6 +29,8 @@ struct Unit {
 
 // From pixels to logits; vision layers that no selected feature needs are left out.
 std::vector<Unit> list_units(const ModelConfig& config);
+// The decoder's layers among them.
+std::vector<Unit> decoder_units(const ModelConfig& config);
 
 // One sample on its way through the units.
 struct StreamedSample {

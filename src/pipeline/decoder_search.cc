@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/process_memory.h"
+#include "search/answer_logits.h"
 #include "search/decoder_block.h"
 #include "search/token_errors.h"
 
@@ -73,6 +74,8 @@ class DecoderSearch {
   // Searches the block, or repeats what the journal says of it; moves both trajectories behind it.
   // Returns whether it was searched now.
   bool run(const Block& block);
+  // What the decoder as it was rounded does to the answers; behind the last block.
+  std::optional<double> measure_answers() const;
   DecoderSearchOutcome take_outcome();
 
  private:
@@ -102,7 +105,8 @@ DecoderSearch::Layers DecoderSearch::load_layers(const Block& block) {
   Layers layers;
   for (std::int64_t i = block.first; i < block.first + block.depth; ++i) {
     layers.push_back(std::make_unique<TrialLayer>(units_.at(static_cast<std::size_t>(i)),
-                                                  study_.root, study_.config, study_.schemes));
+                                                  study_.root, study_.config, study_.schemes,
+                                                  study_.unclipped));
   }
   return layers;
 }
@@ -223,6 +227,14 @@ void DecoderSearch::remember(const Layers& layers, const FinishedBlock& block) {
   outcome_.report.blocks.push_back(block.report);
 }
 
+std::optional<double> DecoderSearch::measure_answers() const {
+  const Trajectory& judged = held_out_.exact.empty() ? searched_ : held_out_;
+  if (!has_answers(judged.kinds)) return std::nullopt;
+  const AnswerLogits answers(study_.root, study_.config, judged.kinds);
+  return mean_divergence(answers.log_probabilities(judged.exact),
+                         answers.log_probabilities(judged.rounded));
+}
+
 DecoderSearchOutcome DecoderSearch::take_outcome() {
   return std::move(outcome_);
 }
@@ -230,14 +242,9 @@ DecoderSearchOutcome DecoderSearch::take_outcome() {
 }  // namespace
 
 DecoderSearchOutcome search_decoder(const DecoderStudy& study,
-                                    const PlanOptions& options,
                                     const DecoderInputs& inputs,
                                     SearchJournal& journal,
                                     const std::function<bool()>& stop_requested) {
-  if (!journal.plan()) {
-    const PlannedDecoder planned = plan_decoder(study, options, inputs);
-    journal.set_plan(planned.plan, planned.entropy);
-  }
   const BlockPlan plan = *journal.plan();
   DecoderSearch search(study, inputs, journal);
   bool stopped = stop_requested && stop_requested();
@@ -250,6 +257,7 @@ DecoderSearchOutcome search_decoder(const DecoderStudy& study,
   }
   DecoderSearchOutcome outcome = search.take_outcome();
   outcome.stopped = stopped;
+  if (!stopped) outcome.report.answer_divergence = search.measure_answers();
   outcome.report.strategy = strategy_name(plan.strategy);
   outcome.report.h0 = plan.h0;
   outcome.report.allowed_forwards = plan.budget;

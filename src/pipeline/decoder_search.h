@@ -17,9 +17,9 @@ struct DecoderSearchOutcome {
   bool stopped = false;   // by stop_requested, after a block
 };
 
-// stop_requested is asked after every block that was searched; may be empty.
+// REQUIRES: the journal has a plan. stop_requested is asked after every block that was searched;
+// may be empty.
 DecoderSearchOutcome search_decoder(const DecoderStudy& study,
-                                    const PlanOptions& plan,
                                     const DecoderInputs& inputs,
                                     SearchJournal& journal,
                                     const std::function<bool()>& stop_requested);

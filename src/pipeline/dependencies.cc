@@ -82,12 +82,6 @@ JointGain gain_of(const ErrorTree& tree, int max_depth) {
 
 }  // namespace
 
-std::vector<Unit> decoder_units(const ModelConfig& config) {
-  std::vector<Unit> units = list_units(config);
-  std::erase_if(units, [](const Unit& unit) { return unit.kind != UnitKind::kDecoderLayer; });
-  return units;
-}
-
 LayerDependencies measure_dependencies(const DecoderStudy& study,
                                        const States& inputs,
                                        const ExtraMeasures& extra) {

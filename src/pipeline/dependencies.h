@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -25,10 +26,8 @@ struct DecoderStudy {
   const RoundingOptions& rounding;
   double tau = 0.25;
   std::function<void(const std::string& what)> on_forward;  // after every layer-forward; or empty
+  std::set<std::string, std::less<>> unclipped = {};        // linears that no clip is searched for
 };
-
-// The decoder's layers among list_units().
-std::vector<Unit> decoder_units(const ModelConfig& config);
 
 struct LayerDependencies {
   std::vector<double> dependency;  // D(k, k+1) of the outputs of layers k and k+1; layers - 1

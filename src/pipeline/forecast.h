@@ -8,6 +8,7 @@
 #include <string>
 
 #include "io/hf_config.h"
+#include "pipeline/precision_units.h"
 
 namespace qvlm {
 
@@ -46,6 +47,11 @@ double forecast_vision_encoder(const Workload& work, const MachineSpeed& speed);
 // Float operations of one decoder layer, and of tower and projector, on all samples.
 double decoder_flops(const Workload& work);
 double vision_flops(const Workload& work);
+
+// Seconds that measuring for mixed precision takes. REQUIRES: the recipe has it.
+double forecast_precision(const Workload& work,
+                          const PrecisionChoice& choice,
+                          const MachineSpeed& speed);
 
 // Seconds that GPTQ and measuring for smoothing add; 0 where the recipe has none.
 double forecast_gptq(const Workload& work, const MachineSpeed& speed);

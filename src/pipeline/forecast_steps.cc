@@ -26,16 +26,26 @@ bool uses_gptq(const Workload& work) {
 
 }  // namespace
 
+double forecast_precision(const Workload& work,
+                          const PrecisionChoice& choice,
+                          const MachineSpeed& speed) {
+  const double measured =
+      std::min(1.0, static_cast<double>(work.recipe.precision->samples) /
+                        static_cast<double>(std::max<std::int64_t>(work.samples, 1)));
+  const auto forwards = static_cast<double>(precision_forwards(choice, work.config.text.layers));
+  return measured * forwards * decoder_flops(work) / speed.flops;
+}
+
 double forecast_gptq(const Workload& work, const MachineSpeed& speed) {
   if (!uses_gptq(work)) return 0.0;
   const auto tokens = static_cast<double>(work.tokens);
   double flops = 0.0;
   for (const LinearShape& linear : layer_linears(work)) {
     const auto in = static_cast<double>(linear.in), out = static_cast<double>(linear.out);
-    // Its part of a run of the layer, its moments, three passes of Cholesky's kind in double
-    // precision, the columns' errors carried on.
+    // Its part of a run of the layer, its moments, a Cholesky factor in double precision, which
+    // takes about twice as long as in float32, the columns' errors carried on.
     flops +=
-        2.0 * tokens * in * out + 2.0 * tokens * in * in + 2.0 * in * in * in + 2.0 * in * in * out;
+        2.0 * tokens * in * out + 2.0 * tokens * in * in + 2.0 / 3.0 * in * in * in + in * in * out;
   }
   return static_cast<double>(work.config.text.layers) * flops / speed.flops;
 }

@@ -6,15 +6,16 @@
 
 #include "base/error.h"
 #include "calib/samples.h"
-#include "io/quantized_checkpoint.h"
 #include "io/scheme.h"
 #include "io/staged_folder.h"
 #include "model/checkpoint_weights.h"
 #include "model/memory_plan.h"
 #include "model/prompt_encoder.h"
 #include "pipeline/forecast.h"
+#include "pipeline/precision_units.h"
 #include "pipeline/recipe.h"
 #include "pipeline/source_check.h"
+#include "pipeline/stored_size.h"
 #include "transforms/rotate.h"
 
 namespace qvlm {
@@ -26,18 +27,6 @@ namespace fs = std::filesystem;
 constexpr std::int64_t kTextTokens = 32;
 constexpr std::int64_t kNewTokens = 64;
 
-std::int64_t bytes_of(const TensorInfo& tensor) {
-  return TensorView{"", tensor.dtype, tensor.shape, {}}.elements() *
-         static_cast<std::int64_t>(dtype_size(tensor.dtype));
-}
-
-std::int64_t tensor_bytes(const Checkpoint& checkpoint) {
-  std::int64_t bytes = 0;
-  for (const TensorView& tensor : checkpoint.tensors())
-    bytes += static_cast<std::int64_t>(tensor.bytes.size());
-  return bytes;
-}
-
 PlannedLinear plan_linear(const Checkpoint& checkpoint,
                           const LinearShape& linear,
                           const MatchedLinear& matched) {
@@ -46,11 +35,7 @@ PlannedLinear plan_linear(const Checkpoint& checkpoint,
   PlannedLinear planned{linear.name, linear.out, linear.in, "float", matched.rule, bytes, bytes};
   if (!matched.scheme) return planned;
   planned.scheme = describe(*matched.scheme);
-  planned.result_bytes = 0;
-  const std::string module = checkpoint.names().module_to_file(linear.name);
-  for (const TensorInfo& tensor :
-       describe_stored(module, *matched.scheme, linear.out, linear.in, view.dtype).tensors)
-    planned.result_bytes += bytes_of(tensor);
+  planned.result_bytes = stored_bytes(checkpoint, linear, *matched.scheme);
   return planned;
 }
 
@@ -106,7 +91,9 @@ PlannedMemory plan_memory_of(const Workload& work) {
   return {forecast_memory(work), positions, running.weights, running.kv_cache, running.activations};
 }
 
-void plan_time(const Workload& work, QuantizePlan& plan) {
+void plan_time(const Workload& work,
+               const std::optional<PrecisionChoice>& precision,
+               QuantizePlan& plan) {
   const MachineSpeed speed = measure_speed(work);
   plan.flops_per_second = speed.flops;
   plan.least_seconds = plan.most_seconds =
@@ -115,6 +102,11 @@ void plan_time(const Workload& work, QuantizePlan& plan) {
     plan.vision_encoder_seconds = forecast_vision_encoder(work, speed);
     plan.least_seconds += plan.vision_encoder_seconds;
     plan.most_seconds += plan.vision_encoder_seconds;
+  }
+  if (precision) {
+    const double seconds = forecast_precision(work, *precision, speed);
+    plan.least_seconds += seconds;
+    plan.most_seconds += seconds;
   }
   if (!work.recipe.search) return;
   plan.search = forecast_search(work, speed);
@@ -163,6 +155,33 @@ std::map<std::string, LinearScheme> plan_tensors(const Checkpoint& checkpoint,
   return schemes;
 }
 
+// What mixed precision may make of the result: from the recipe's own schemes to the target, or to
+// the largest candidates.
+PrecisionChoice plan_precision(const Checkpoint& checkpoint,
+                               const std::vector<LinearShape>& linears,
+                               const Recipe& recipe,
+                               const LinearSchemes& schemes,
+                               QuantizePlan& plan) {
+  PrecisionChoice choice = list_precision_units(checkpoint, recipe, linears, schemes);
+  std::int64_t least = choice.other_bytes, most = choice.other_bytes;
+  for (const PrecisionUnit& unit : choice.units) {
+    least += *std::ranges::min_element(unit.bytes);
+    most += *std::ranges::max_element(unit.bytes);
+  }
+  if (choice.target.kind != PrecisionTarget::Kind::kDivergence) {
+    const std::int64_t target = choice.other_bytes + choice.unit_bytes();
+    require(least <= target, ErrorKind::kInvalidArgument, "precision: the target is ", target,
+            " bytes of tensors, the smallest candidates take ", least);
+    most = std::min(most, target);
+  }
+  plan.result_bytes = most;
+  plan.notes.push_back(
+      join("mixed precision: which linears get another scheme than is listed depends on "
+           "measurements; all tensors take from ",
+           least, " to ", most, " bytes"));
+  return choice;
+}
+
 // What the transforms themselves would refuse.
 void check_transforms(const Checkpoint& checkpoint,
                       const ModelConfig& config,
@@ -186,6 +205,9 @@ QuantizePlan plan_quantize(const fs::path& model,
   check_source(checkpoint, linears);
   QuantizePlan plan;
   const auto schemes = plan_tensors(checkpoint, linears, recipe, plan);
+  std::optional<PrecisionChoice> precision;
+  if (recipe.precision)
+    precision = plan_precision(checkpoint, linears, recipe, {schemes.begin(), schemes.end()}, plan);
   check_out(options, checkpoint.folder(), plan.result_bytes);
 
   check_transforms(checkpoint, config, recipe);
@@ -198,9 +220,10 @@ QuantizePlan plan_quantize(const fs::path& model,
   } else {
     plan.data = take_data(checkpoint, options.data, work);
   }
-  plan_time(work, plan);
+  plan_time(work, precision, plan);
   plan.memory = plan_memory_of(work);
-  plan.notes = make_notes(work, plan);
+  for (std::string& note : make_notes(work, plan))
+    plan.notes.push_back(std::move(note));
   return plan;
 }
 

@@ -70,9 +70,20 @@ SearchOptions make_search(const SchemeName& name, bool per_linear) {
   return search;
 }
 
+// Eight bits instead of four. Where bytes are all that counts, activations of 8 bits cost nothing,
+// so they go up with the weights. Other numbers of bits are stored in eight (docs/formats.md).
+PrecisionOptions make_precision(const SchemeName& name, const PrecisionTarget& target) {
+  require(name.weight_bits == 4, ErrorKind::kInvalidArgument, "scheme '", name.name,
+          "' is stored in 8 bits a weight, more there are not: a target of size or KL goes with "
+          "W4A16, W4A8 and W4A4");
+  return {{make_scheme({"", 8, std::max(name.activation_bits, 8)})}, target};
+}
+
 }  // namespace
 
-Recipe Recipe::preset(std::string_view scheme, Preset preset) {
+Recipe Recipe::preset(std::string_view scheme,
+                      Preset preset,
+                      const std::optional<PrecisionTarget>& target) {
   const SchemeName name = find_scheme(scheme);
   Recipe recipe;
   recipe.standard = make_scheme(name);
@@ -89,6 +100,10 @@ Recipe Recipe::preset(std::string_view scheme, Preset preset) {
   }
   recipe.calibration.samples = preset == Preset::kBest ? 128 : 64;
   recipe.name = std::string(name.name) + " " + preset_name(preset);
+  if (target) {
+    recipe.precision = make_precision(name, *target);
+    recipe.name += " mixed";
+  }
   return recipe;
 }
 

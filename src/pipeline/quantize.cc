@@ -132,13 +132,15 @@ void Quantization::search_and_write() {
   const bool written = options_.resume && is_written(out_, run_);
   const bool overwrite = options_.overwrite || written;
   // What would fail at the end fails now.
+  std::optional<PrecisionChoice> precision;
+  if (recipe_.precision) precision = list_precision_units(checkpoint_, recipe_, linears_, schemes_);
   check_apart(out_, checkpoint_.folder());
   check_replaceable(out_, overwrite);
   SearchJournal journal(journal_file(out_), run_, options_.resume, options_.overwrite);
   const CalibrationSamples samples = load_samples(
       checkpoint_.folder(), manifest.sample(recipe_.calibration.samples, recipe_.calibration.seed));
   floats_ = transform_weights(checkpoint_, recipe_, samples, progress_);
-  SearchRun search = run_search(floats_, config_, recipe_, schemes_, samples,
+  SearchRun search = run_search({floats_, config_, recipe_, schemes_, precision, samples},
                                 options_.stop_requested, journal, progress_);
   search.report.calibration = describe_samples(samples, manifest);
   schemes_ = std::move(search.schemes);

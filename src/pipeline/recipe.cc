@@ -101,6 +101,21 @@ std::vector<MatchedLinear> match_recipe(const Recipe& recipe,
   return matched;
 }
 
+std::map<std::string, LinearScheme> apply_candidate(const Recipe& recipe,
+                                                    const LinearScheme& candidate,
+                                                    const std::vector<LinearShape>& linears) {
+  check_scheme(recipe, candidate);
+  const std::vector<MatchedLinear> matched = match_recipe(recipe, linears);
+  std::map<std::string, LinearScheme> schemes;
+  for (std::size_t i = 0; i < linears.size(); ++i) {
+    if (!matched[i].scheme || !linears[i].name.starts_with("decoder.")) continue;
+    check_fit(recipe, linears[i], candidate);
+    LinearScheme& scheme = schemes[linears[i].name] = candidate;
+    scheme.hadamard_input = find_hadamard(recipe, linears[i], candidate);
+  }
+  return schemes;
+}
+
 std::map<std::string, LinearScheme> apply_recipe(const Recipe& recipe,
                                                  const std::vector<LinearShape>& linears) {
   const std::vector<MatchedLinear> matched = match_recipe(recipe, linears);

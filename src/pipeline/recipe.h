@@ -24,12 +24,18 @@ inline constexpr const char* kDefaultRule = "default";
 std::vector<MatchedLinear> match_recipe(const Recipe& recipe,
                                         const std::vector<LinearShape>& linears);
 
-// The recipe as quantize() runs it: where only GPTQ walks the decoder, the search is one among one
-// candidate, layer by layer.
+// The recipe as quantize() runs it: where GPTQ or the choice of precision walk the decoder and no
+// search does, the search is one among one candidate, layer by layer.
 Recipe complete_recipe(Recipe recipe);
 
 // The schemes of the linears that are quantized, by their names. Throws as match_recipe() does.
 std::map<std::string, LinearScheme> apply_recipe(const Recipe& recipe,
                                                  const std::vector<LinearShape>& linears);
+
+// The same of the decoder's linears, were all of them to get this candidate of the recipe's
+// `precision`.
+std::map<std::string, LinearScheme> apply_candidate(const Recipe& recipe,
+                                                    const LinearScheme& candidate,
+                                                    const std::vector<LinearShape>& linears);
 
 }  // namespace qvlm

@@ -19,7 +19,7 @@ class RecipeReader : private YamlReader {
     const YAML::Node root = parse();
     check_keys(root, "the recipe",
                {"name", "description", "default", "overrides", "transforms", "rounding",
-                "calibration", "plan", "search", "vision_encoder"});
+                "precision", "calibration", "plan", "search", "vision_encoder"});
     Recipe recipe;
     recipe.name = required<std::string>(root, "name");
     recipe.description = optional<std::string>(root, "description", "");
@@ -34,6 +34,7 @@ class RecipeReader : private YamlReader {
         recipe.overrides.push_back(override_of(entry));
     }
     read_transforms(*this, root, recipe);
+    if (const YAML::Node node = root["precision"]) recipe.precision = precision_options(node);
     read_search_options(*this, root, recipe);
     require(recipe.standard || !recipe.overrides.empty(), ErrorKind::kInvalidArgument, file(),
             ": expected 'default' or 'overrides'; without both nothing would be quantized");
@@ -55,6 +56,36 @@ class RecipeReader : private YamlReader {
     require(required<std::string>(node, "keep") == "float", ErrorKind::kInvalidArgument,
             where(node["keep"]), "'keep' can only be float");
     return change;
+  }
+
+  PrecisionOptions precision_options(const YAML::Node& node) const {
+    check_keys(node, "'precision'",
+               {"candidates", "target_bpw", "target_bytes", "max_kl", "samples"});
+    PrecisionOptions options;
+    const YAML::Node list = node["candidates"];
+    require(list.IsDefined() && list.IsSequence() && list.size() > 0, ErrorKind::kInvalidArgument,
+            where(node), "'precision' needs 'candidates', a list of schemes");
+    for (const YAML::Node& entry : list) {
+      check_keys(entry, "a candidate", {"weight", "activation"});
+      options.candidates.push_back(linear_scheme(entry));
+    }
+    options.target = precision_target(node);
+    options.samples =
+        number<std::int64_t>(node, "samples", options.samples, 1, std::int64_t{1} << 30);
+    return options;
+  }
+
+  PrecisionTarget precision_target(const YAML::Node& node) const {
+    using Kind = PrecisionTarget::Kind;
+    std::vector<PrecisionTarget> targets;
+    for (const auto& [key, kind] : {std::pair{"target_bpw", Kind::kBitsPerWeight},
+                                    {"target_bytes", Kind::kBytes},
+                                    {"max_kl", Kind::kDivergence}}) {
+      if (node[key].IsDefined()) targets.push_back({kind, number(node, key, 0.0, 0.0, 1e18)});
+    }
+    require(targets.size() == 1, ErrorKind::kInvalidArgument, where(node),
+            "give one of target_bpw, target_bytes and max_kl");
+    return targets.front();
   }
 
   LinearScheme linear_scheme(const YAML::Node& node) const {

@@ -103,7 +103,30 @@ Json rounding_json(const RoundingOptions& rounding) {
   return json;
 }
 
+Json precision_json(const PrecisionOptions& precision) {
+  Json candidates = Json::array();
+  for (const LinearScheme& scheme : precision.candidates)
+    candidates.append(linear_scheme_to_json(scheme));
+  Json json = Json::object();
+  json.set("candidates", candidates);
+  json.set(precision_target_name(precision.target.kind), precision.target.value);
+  json.set("samples", precision.samples);
+  return json;
+}
+
 }  // namespace
+
+const char* precision_target_name(PrecisionTarget::Kind kind) {
+  switch (kind) {
+    case PrecisionTarget::Kind::kBitsPerWeight:
+      return "target_bpw";
+    case PrecisionTarget::Kind::kBytes:
+      return "target_bytes";
+    case PrecisionTarget::Kind::kDivergence:
+      return "max_kl";
+  }
+  return "";
+}
 
 const char* rounding_name(RoundingMethod method) {
   return method == RoundingMethod::kGptq ? "gptq" : "nearest";
@@ -122,6 +145,7 @@ Json recipe_to_json(const Recipe& recipe) {
   json.set("overrides", overrides);
   json.set("transforms", transforms_json(recipe.transforms));
   json.set("rounding", rounding_json(recipe.rounding));
+  if (recipe.precision) json.set("precision", precision_json(*recipe.precision));
   if (!recipe.needs_data()) return json;
   Json calibration = Json::object();
   calibration.set("samples", recipe.calibration.samples);

@@ -122,7 +122,7 @@ void read_search_options(const YamlReader& yaml, const YAML::Node& root, Recipe&
   const bool unused = !recipe.needs_data() && (root["calibration"] || root["plan"]);
   require(!unused, ErrorKind::kInvalidArgument, yaml.file(),
           ": 'calibration' and 'plan' go with what looks at data: 'search', 'vision_encoder', "
-          "smooth, gptq");
+          "smooth, gptq, precision");
 }
 
 }  // namespace qvlm

@@ -6,7 +6,7 @@
 namespace qvlm {
 namespace {
 
-constexpr const char* kFormat = "qvlm-search-2";
+constexpr const char* kFormat = "qvlm-search-3";
 
 Json settings_to_json(const std::vector<Setting>& settings) {
   Json list = Json::array();
@@ -26,6 +26,27 @@ std::vector<Setting> settings_from_json(const Json& node) {
     settings.emplace_back(values.begin(), values.end());
   }
   return settings;
+}
+
+Json matrix_to_json(const std::vector<std::vector<double>>& matrix) {
+  Json rows = Json::array();
+  for (const std::vector<double>& row : matrix)
+    rows.append(list_to_json(row));
+  return rows;
+}
+
+std::vector<double> doubles_from_json(const Json& node) {
+  std::vector<double> values;
+  for (std::size_t i = 0; i < node.size(); ++i)
+    values.push_back(node.at(i).as_double());
+  return values;
+}
+
+std::vector<std::vector<double>> matrix_from_json(const Json& node) {
+  std::vector<std::vector<double>> rows;
+  for (std::size_t i = 0; i < node.size(); ++i)
+    rows.push_back(doubles_from_json(node.at(i)));
+  return rows;
 }
 
 }  // namespace
@@ -53,9 +74,10 @@ void SearchJournal::read() {
   const Json plan = json.get("plan");
   if (plan.is_null()) return;
   plan_ = plan_from_json(plan);
-  const Json entropy = json.get("entropy");
-  for (std::size_t i = 0; i < entropy.size(); ++i)
-    entropy_.push_back(entropy.at(i).as_double());
+  entropy_ = doubles_from_json(json.get("entropy"));
+  const Json precision = json.get("precision");
+  for (std::size_t i = 0; i < precision.size(); ++i)
+    precision_.push_back(matrix_from_json(precision.at(i)));
   const Json blocks = json.get("blocks");
   for (std::size_t i = 0; i < blocks.size(); ++i) {
     const Json block = blocks.at(i);
@@ -70,12 +92,16 @@ void SearchJournal::write() const {
     node.set("settings", settings_to_json(block.settings));
     blocks.append(node);
   }
+  Json precision = Json::array();
+  for (const auto& error : precision_)
+    precision.append(matrix_to_json(error));
   Json json = Json::object();
   json.set("format", kFormat);
   json.set("run", run_);
   json.set("vision", vision_);
   json.set("plan", plan_ ? plan_to_json(*plan_) : Json());
   json.set("entropy", list_to_json(entropy_));
+  json.set("precision", precision);
   json.set("blocks", blocks);
   write_text_file(file_, json.dump(1) + "\n");
 }
@@ -95,6 +121,11 @@ void SearchJournal::set_vision(const Json& vision) {
 void SearchJournal::set_plan(const BlockPlan& plan, const std::vector<double>& entropy) {
   plan_ = plan;
   entropy_ = entropy;
+  write();
+}
+
+void SearchJournal::add_precision(const std::vector<std::vector<double>>& error) {
+  precision_.push_back(error);
   write();
 }
 

@@ -31,6 +31,8 @@ class SearchJournal {
   const std::string& run() const { return run_; }
   const std::optional<BlockPlan>& plan() const { return plan_; }
   const std::vector<double>& entropy() const { return entropy_; }
+  // AllocationBlock::error of the blocks of the plan that were measured for mixed precision.
+  const std::vector<std::vector<std::vector<double>>>& precision() const { return precision_; }
   // Null: not begun. Else a state between epochs or the outcome, as pipeline/vision_run.cc has it.
   const Json& vision() const { return vision_; }
   // The finished block that begins with this layer, or null.
@@ -39,6 +41,7 @@ class SearchJournal {
   // Each writes the file anew, flushed to disk.
   void set_vision(const Json& vision);
   void set_plan(const BlockPlan& plan, const std::vector<double>& entropy);
+  void add_precision(const std::vector<std::vector<double>>& error);
   void add_block(const FinishedBlock& block);
   // Deletes the file: the result is written.
   void remove();
@@ -52,6 +55,7 @@ class SearchJournal {
   Json vision_;
   std::optional<BlockPlan> plan_;
   std::vector<double> entropy_;
+  std::vector<std::vector<std::vector<double>>> precision_;
   std::vector<FinishedBlock> blocks_;
 };
 

@@ -190,6 +190,8 @@ Json search_to_json(const SearchReport& report) {
   json.set("entropy", list_to_json(report.entropy));
   json.set("blocks", blocks);
   json.set("vision", report.vision ? vision_to_json(*report.vision) : Json());
+  json.set("precision", report.precision ? precision_to_json(*report.precision) : Json());
+  json.set("answer_divergence", optional_to_json(report.answer_divergence));
   json.set("wins", wins);
   json.set("forwards", report.forwards);
   return json;
@@ -215,6 +217,9 @@ SearchReport search_from_json(const Json& node) {
     require(whole && !report.vision->epochs.empty(), ErrorKind::kCorrupt, vision.where(),
             ": is not finished");
   }
+  if (const Json precision = node.get("precision"); !precision.is_null())
+    report.precision = precision_from_json(precision);
+  report.answer_divergence = optional_double(node.get("answer_divergence"));
   node.get("wins").for_each(
       [&](const std::string& choice, const Json& count) { report.wins[choice] = count.as_int(); });
   report.forwards = node.get_int("forwards");

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "calib/samples.h"
 #include "pipeline/decoder_search.h"
+#include "pipeline/precision_run.h"
 #include "pipeline/vision_run.h"
 
 namespace qvlm {
@@ -15,25 +16,23 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 // Layer-forwards of the whole run, as far as they are known.
-std::int64_t expected_forwards(const Recipe& recipe,
-                               const ModelConfig& config,
-                               const SearchJournal& journal) {
-  const std::int64_t layers = config.text.layers;
-  if (!recipe.search) return 0;
-  const double search =
-      journal.plan() ? journal.plan()->cost : cost_of_fixed(search_cost(*recipe.search), layers, 1);
-  return layers + static_cast<std::int64_t>(std::ceil(search));
+std::int64_t expected_forwards(const SearchTask& task, const SearchJournal& journal) {
+  if (!task.recipe.search) return 0;
+  const std::int64_t layers = task.config.text.layers;
+  std::int64_t forwards = layers;  // of the dependencies
+  if (task.precision) forwards += precision_forwards(*task.precision, layers);
+  const double search = journal.plan() ? journal.plan()->cost
+                                       : cost_of_fixed(search_cost(*task.recipe.search), layers, 1);
+  return forwards + static_cast<std::int64_t>(std::ceil(search));
 }
 
 // Counts forwards and says how many there will be.
-std::function<void(const std::string&)> count_forwards(const Recipe& recipe,
-                                                       const ModelConfig& config,
+std::function<void(const std::string&)> count_forwards(const SearchTask& task,
                                                        const SearchJournal& journal,
                                                        const ProgressCallback& progress) {
   return [&, done = std::int64_t{0}](const std::string& what) mutable {
     ++done;
-    if (progress)
-      progress({done, std::max(done, expected_forwards(recipe, config, journal)), what});
+    if (progress) progress({done, std::max(done, expected_forwards(task, journal)), what});
   };
 }
 
@@ -42,43 +41,64 @@ void take(const LinearSchemes& from, LinearSchemes& to) {
     to[name] = scheme;
 }
 
+// Plan, precision and search of the decoder.
+void search_all(const SearchTask& task,
+                const DecoderInputs& inputs,
+                DecoderStudy& study,
+                SearchJournal& journal,
+                const std::function<bool()>& stop_requested,
+                SearchRun& run) {
+  if (!journal.plan()) {
+    const PlannedDecoder planned = plan_decoder(study, task.recipe.plan, inputs);
+    journal.set_plan(planned.plan, planned.entropy);
+  }
+  std::optional<PrecisionReport> chosen;
+  if (task.precision) {
+    PrecisionRun precision = choose_precision(
+        study, *task.precision, inputs, task.recipe.precision->samples, journal, stop_requested);
+    run.stopped = precision.stopped;
+    if (run.stopped) return;
+    take(precision.schemes, run.schemes);
+    study.unclipped = std::move(precision.raised);
+    chosen = std::move(precision.report);
+  }
+  DecoderSearchOutcome outcome = search_decoder(study, inputs, journal, stop_requested);
+  take(outcome.schemes, run.schemes);
+  run.codes = std::move(outcome.codes);
+  run.report = std::move(outcome.report);
+  run.report.precision = std::move(chosen);
+  run.stopped = outcome.stopped;
+}
+
 }  // namespace
 
-SearchRun run_search(const std::shared_ptr<const WeightSource>& floats,
-                     const ModelConfig& config,
-                     const Recipe& recipe,
-                     const LinearSchemes& schemes,
-                     const CalibrationSamples& samples,
+SearchRun run_search(const SearchTask& task,
                      const std::function<bool()>& stop_requested,
                      SearchJournal& journal,
                      const ProgressCallback& progress) {
   const auto start = Clock::now();
-  const Weights root(floats, Execution::kFloat);
-  SearchRun run{schemes, {}, {}, {}, false};
+  const Recipe& recipe = task.recipe;
+  const Weights root(task.floats, Execution::kFloat);
+  SearchRun run{task.schemes, {}, {}, {}, false};
   VisionRun vision;
   if (recipe.vision_encoder) {
-    vision = run_vision_encoder(root, config, recipe, schemes, samples, journal, stop_requested,
-                                progress);
+    vision = run_vision_encoder(root, task.config, recipe, task.schemes, task.samples, journal,
+                                stop_requested, progress);
     run.stopped = vision.stopped;
     take(vision.schemes, run.schemes);
     run.norm_gains = std::move(vision.norm_gains);
   }
   if (recipe.search && !run.stopped) {
     const DecoderInputs inputs =
-        run_to_decoder(floats, config, run.schemes, run.norm_gains, samples);
-    const DecoderStudy study{root,
-                             config,
-                             schemes,
-                             *recipe.search,
-                             recipe.rounding,
-                             recipe.plan.tau,
-                             count_forwards(recipe, config, journal, progress)};
-    DecoderSearchOutcome outcome =
-        search_decoder(study, recipe.plan, inputs, journal, stop_requested);
-    take(outcome.schemes, run.schemes);
-    run.codes = std::move(outcome.codes);
-    run.report = std::move(outcome.report);
-    run.stopped = outcome.stopped;
+        run_to_decoder(task.floats, task.config, run.schemes, run.norm_gains, task.samples);
+    DecoderStudy study{root,
+                       task.config,
+                       run.schemes,
+                       *recipe.search,
+                       recipe.rounding,
+                       recipe.plan.tau,
+                       count_forwards(task, journal, progress)};
+    search_all(task, inputs, study, journal, stop_requested, run);
   }
   if (recipe.vision_encoder && !vision.stopped) run.report.vision = std::move(vision.report);
   const double seconds = std::chrono::duration<double>(Clock::now() - start).count();

@@ -8,6 +8,7 @@
 #include "io/declare_quantization.h"
 #include "io/hf_config.h"
 #include "model/rounded_weights.h"
+#include "pipeline/precision_units.h"
 #include "pipeline/search_journal.h"
 #include "search/trial_layer.h"
 
@@ -21,13 +22,18 @@ struct SearchRun {
   bool stopped = false;
 };
 
-// floats: the float model. recipe: complete (pipeline/recipe.h). schemes: as the recipe gives them.
+// What it works on; nothing but the first is owned.
+struct SearchTask {
+  std::shared_ptr<const WeightSource> floats;  // the float model
+  const ModelConfig& config;
+  const Recipe& recipe;                             // complete (pipeline/recipe.h)
+  const LinearSchemes& schemes;                     // as the recipe gives them
+  const std::optional<PrecisionChoice>& precision;  // where the recipe chooses
+  const CalibrationSamples& samples;
+};
+
 // stop_requested: see QuantizeOptions.
-SearchRun run_search(const std::shared_ptr<const WeightSource>& floats,
-                     const ModelConfig& config,
-                     const Recipe& recipe,
-                     const LinearSchemes& schemes,
-                     const CalibrationSamples& samples,
+SearchRun run_search(const SearchTask& task,
                      const std::function<bool()>& stop_requested,
                      SearchJournal& journal,
                      const ProgressCallback& progress);

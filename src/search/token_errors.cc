@@ -1,5 +1,6 @@
 #include "search/token_errors.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <limits>
@@ -20,12 +21,24 @@ struct Mean {
 // What an error at this position touches: one that predicts a token of the answer counts as answer,
 // the last one of the question among them; one of the answer that predicts nothing as text.
 TokenKind judged_kind(const std::vector<TokenKind>& kinds, std::size_t position) {
-  const bool predicts = position + 1 < kinds.size() && kinds[position + 1] == TokenKind::kAnswer;
-  if (predicts) return TokenKind::kAnswer;
+  if (predicts_answer(kinds, position)) return TokenKind::kAnswer;
   return kinds[position] == TokenKind::kAnswer ? TokenKind::kText : kinds[position];
 }
 
 }  // namespace
+
+bool predicts_answer(const std::vector<TokenKind>& kinds, std::size_t position) {
+  return position + 1 < kinds.size() && kinds[position + 1] == TokenKind::kAnswer;
+}
+
+bool has_answers(const std::vector<std::vector<TokenKind>>& kinds) {
+  return std::ranges::any_of(kinds, [](const std::vector<TokenKind>& sample) {
+    for (std::size_t t = 0; t < sample.size(); ++t) {
+      if (predicts_answer(sample, t)) return true;
+    }
+    return false;
+  });
+}
 
 TokenErrors measure_token_errors(const States& states,
                                  const States& reference,

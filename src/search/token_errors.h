@@ -11,6 +11,11 @@
 
 namespace qvlm {
 
+// Whether the logits of this position predict a token of the answer.
+bool predicts_answer(const std::vector<TokenKind>& kinds, std::size_t position);
+
+bool has_answers(const std::vector<std::vector<TokenKind>>& kinds);
+
 // The relative error of state_error(), the first token left out as there, over the tokens of each
 // kind. REQUIRES: equal shapes, one kind a token.
 TokenErrors measure_token_errors(const States& states,

@@ -33,7 +33,8 @@ std::vector<float> to_floats(const at::Tensor& tensor) {
 TrialLayer::TrialLayer(const Unit& unit,
                        const Weights& root,
                        const ModelConfig& config,
-                       const LinearSchemes& schemes)
+                       const LinearSchemes& schemes,
+                       const std::set<std::string, std::less<>>& unclipped)
     : name_(unit.name),
       rope_(config.text.rope, config.text.head_dim),
       float_(root.scope(unit.name), config.text),
@@ -49,6 +50,7 @@ TrialLayer::TrialLayer(const Unit& unit,
     const std::string name = unit.name + "." + places[i].name;
     const auto scheme = schemes.find(name);
     if (scheme == schemes.end()) continue;
+    if (unclipped.contains(name)) unclipped_.insert(places[i].input);
     slots_.push_back({places[i],
                       name,
                       weight_to_round(weight, scheme->second),
@@ -68,8 +70,14 @@ States TrialLayer::run_float(const States& in) const {
   return run_layer(float_, in);
 }
 
+LayerClips TrialLayer::allowed(LayerClips clips) const {
+  for (const int input : unclipped_)
+    clips.at(static_cast<std::size_t>(input)) = {};
+  return clips;
+}
+
 States TrialLayer::run(const States& in, const LayerClips& clips) {
-  apply(clips);
+  apply(allowed(clips));
   return run_layer(quantized_, in);
 }
 
@@ -133,7 +141,8 @@ Linear TrialLayer::make_simulated(Slot& slot, const InputClips& clips) const {
                 roundings_.at({slot.place.input, clips.activation}));
 }
 
-LinearSchemes TrialLayer::schemes(const LayerClips& clips) const {
+LinearSchemes TrialLayer::schemes(const LayerClips& wanted) const {
+  const LayerClips clips = allowed(wanted);
   LinearSchemes result;
   for (const Slot& slot : slots_)
     result[slot.name] = scheme_of(slot, clips.at(static_cast<std::size_t>(slot.place.input)));
@@ -197,11 +206,12 @@ std::map<std::string, InputStatistics> TrialLayer::measure_statistics(const Stat
 void TrialLayer::measure_scales(const States& in, const std::vector<double>& activation_clips) {
   for (const Slot& slot : slots_) {
     const int input = slot.place.input;
-    if (!is_static(slot.scheme) || scales_.contains({input, activation_clips.front()})) continue;
+    const auto done = scales_.lower_bound({input, 0.0});
+    if (!is_static(slot.scheme) || (done != scales_.end() && done->first.first == input)) continue;
     const Scheme& activation = *slot.scheme.activation;
     at::Tensor magnitudes = collect_input(in, input);
     if (activation.granularity == Granularity::kTensor) magnitudes = magnitudes.reshape({-1, 1});
-    for (const double clip : activation_clips) {
+    for (const double clip : unclipped_.contains(input) ? std::vector{1.0} : activation_clips) {
       const at::Tensor high = covering_magnitude(magnitudes, clip * activation.clip_ratio);
       scales_[{input, clip}] = to_floats(make_grid({-high, high}, activation).scale);
       roundings_[{input, clip}] =

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <map>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -23,10 +24,13 @@ using RoundedLinears = std::map<std::string, QuantizedWeight, std::less<>>;  // 
 class TrialLayer {
  public:
   // Loads a layer in float32. schemes: of the model's quantized linears; the layer may have none.
+  // unclipped: linears that keep their whole range, whatever clips their layer has; those that
+  // share an input are all or none among them.
   TrialLayer(const Unit& unit,
              const Weights& root,
              const ModelConfig& config,
-             const LinearSchemes& schemes);
+             const LinearSchemes& schemes,
+             const std::set<std::string, std::less<>>& unclipped = {});
   TrialLayer(const TrialLayer&) = delete;  // slots point into the layer
   TrialLayer& operator=(const TrialLayer&) = delete;
 
@@ -66,6 +70,7 @@ class TrialLayer {
   static bool is_static(const LinearScheme& scheme) {
     return scheme.activation && !scheme.activation->dynamic;
   }
+  LayerClips allowed(LayerClips clips) const;
   void apply(const LayerClips& clips);
   Linear make_packed(Slot& slot, const InputClips& clips) const;
   Linear make_simulated(Slot& slot, const InputClips& clips) const;
@@ -80,7 +85,8 @@ class TrialLayer {
   Rope rope_;
   DecoderLayer float_, quantized_;
   std::vector<Slot> slots_;
-  LayerClips applied_;  // to quantized_; empty: none
+  std::set<int> unclipped_;  // inputs
+  LayerClips applied_;       // to quantized_; empty: none
   // Of static inputs, by input and activation clip.
   std::map<std::pair<int, double>, std::vector<float>> scales_;
   std::map<std::pair<int, double>, InputRounding> roundings_;

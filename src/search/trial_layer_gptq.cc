@@ -41,8 +41,9 @@ std::vector<SecondMoment> TrialLayer::measure_second_moments(const States& in,
 
 RoundedLinears TrialLayer::round_by_gptq(const States& in,
                                          const std::vector<at::Tensor>& weights,
-                                         const LayerClips& clips,
+                                         const LayerClips& wanted,
                                          const RoundingOptions& options) {
+  const LayerClips clips = allowed(wanted);
   const c10::InferenceMode no_gradients;
   const std::vector<SecondMoment> moments = measure_second_moments(in, weights, clips);
   const GptqOptions settings{.damping = options.damping, .act_order = options.act_order};

@@ -77,6 +77,34 @@ TEST(Options, MistakesAreNamed) {
   EXPECT_THAT(usage_error({"inspect", ""}), HasSubstr("MODEL"));
 }
 
+TEST(Options, ATargetIsOneOfThree) {
+  const std::vector<const char*> base = {"quantize", "m", "out", "--scheme", "W4A4"};
+  const auto with = [&](std::vector<const char*> more) {
+    more.insert(more.begin(), base.begin(), base.end());
+    return more;
+  };
+  const auto target = [&](const std::vector<const char*>& more) {
+    const auto line = parse(with(more));
+    return *std::get<QuantizeCommand>(line->command).recipe.target;
+  };
+  using Kind = PrecisionTarget::Kind;
+  EXPECT_EQ(target({"--target-bpw", "4.5"}).kind, Kind::kBitsPerWeight);
+  EXPECT_EQ(target({"--target-bpw", "4.5"}).value, 4.5);
+  EXPECT_EQ(target({"--max-kl", "1e-3"}).kind, Kind::kDivergence);
+  EXPECT_EQ(target({"--max-kl", "1e-3"}).value, 1e-3);
+  EXPECT_EQ(target({"--target-size", "4.2GB"}).kind, Kind::kBytes);
+  EXPECT_EQ(target({"--target-size", "4.2GB"}).value, 4.2e9);
+  EXPECT_EQ(target({"--target-size", "7 mb"}).value, 7e6);
+  EXPECT_EQ(target({"--target-size", "8600000"}).value, 8.6e6);
+  EXPECT_THAT(usage_error(with({"--target-size", "4.2 houses"})), HasSubstr("--target-size"));
+  EXPECT_THAT(usage_error(with({"--target-size", "-1"})), HasSubstr("--target-size"));
+  EXPECT_THAT(usage_error(with({"--target-bpw", "0"})), HasSubstr("--target-bpw"));
+  EXPECT_THAT(usage_error(with({"--target-bpw", "nan"})), HasSubstr("--target-bpw"));
+  EXPECT_THAT(usage_error(with({"--target-bpw", "5", "--max-kl", "1"})), HasSubstr("excludes"));
+  EXPECT_THAT(usage_error({"quantize", "m", "out", "--recipe", "r.yaml", "--max-kl", "1"}),
+              HasSubstr("excludes --recipe"));
+}
+
 TEST(Options, SamplingIsChecked) {
   for (const auto& [option, value] : {std::pair{"--seed", "-1"},
                                       {"--seed", "1.5"},

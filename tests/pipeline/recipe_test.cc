@@ -148,6 +148,36 @@ TEST(RecipeTest, MistakesOfTransformsAreNamed) {
   EXPECT_THAT(message_of(scheme + "rounding: {method: best}\n"), HasSubstr("nearest, gptq"));
 }
 
+TEST(RecipeTest, MistakesOfPrecisionAreNamed) {
+  const std::string scheme = "name: r\ndefault: {weight: {bits: 4}, activation: {bits: 4}}\n";
+  const std::string candidates = "candidates: [{weight: {bits: 8}}]";
+  EXPECT_THAT(message_of(scheme + "precision: {target_bpw: 5}\n"),
+              AllOf(HasSubstr("r.yaml:3"), HasSubstr("'candidates'")));
+  EXPECT_THAT(
+      message_of(scheme + "precision: {" + candidates + "}\n"),
+      AllOf(HasSubstr("r.yaml:3"), HasSubstr("one of target_bpw, target_bytes and max_kl")));
+  EXPECT_THAT(message_of(scheme + "precision: {" + candidates + ", target_bpw: 5, max_kl: 1}\n"),
+              HasSubstr("one of target_bpw"));
+  EXPECT_THAT(message_of(scheme + "precision: {" + candidates + ", max_kl: -1}\n"),
+              HasSubstr("'max_kl': expected 0"));
+  EXPECT_THAT(message_of(scheme + "precision: {candidates: [{weight: {bits: 9}}], max_kl: 1}\n"),
+              HasSubstr("bits"));
+}
+
+TEST(RecipeTest, TargetsGoWithSchemesOfFourBits) {
+  const PrecisionTarget target{PrecisionTarget::Kind::kDivergence, 0.001};
+  for (const char* scheme : {"W4A16", "W4A8", "W4A4"}) {
+    const Recipe recipe = Recipe::preset(scheme, Preset::kFast, target);
+    ASSERT_EQ(recipe.precision->candidates.size(), 1U);
+    const LinearScheme& candidate = recipe.precision->candidates.front();
+    EXPECT_EQ(candidate.weight.bits, 8);
+    EXPECT_EQ(candidate.activation.has_value(), std::string_view(scheme) != "W4A16");
+    EXPECT_TRUE(recipe.needs_data());
+  }
+  EXPECT_THROW(Recipe::preset("W6A6", Preset::kFast, target), Error);
+  EXPECT_THROW(Recipe::preset("W8A8", Preset::kFast, target), Error);
+}
+
 TEST(RecipeTest, PresetsFitAndAskForDataOnlyWhereTheySay) {
   for (const char* scheme : {"W8A8", "W4A16", "w4a8", "W6A6", "W4A4"}) {
     for (const Preset preset : {Preset::kFast, Preset::kBalanced, Preset::kBest}) {

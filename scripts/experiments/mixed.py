@@ -1,0 +1,61 @@
+"""E14: what mixed precision is worth by size, beside layers that are raised by their place."""
+
+import numpy as np
+
+from experiments import ladder, statistics
+from experiments.runs import CALIBRATION, ITEMS, ROOT, TEST
+from experiments.settings import WEIGHTS
+from experiments.tables import small, table
+
+BITS = (4.25, 4.5, 5.0)
+SAMPLES = 64
+BASE = "w4a4"
+LAYERS = {"reference": 12, "diagonal": 12, "turned": 12, "eight layers": 8}
+WIDE = {"weight": WEIGHTS[8], "activation": {"bits": 8, "granularity": "token"}}
+
+
+def methods(model):
+    """By name: what is changed in the recipe of smoothing, rotation and GPTQ at W4A4."""
+    found = {BASE: {}}
+    for bits in BITS:
+        found[f"measured, {bits}"] = {"precision": {"candidates": [WIDE], "target_bpw": bits}}
+    for count in (1, 2):
+        names = {"first": range(count), "first and last": [*range(count), *range(LAYERS[model] - count, LAYERS[model])]}
+        for place, layers in names.items():
+            pattern = r"decoder\.layers\.(" + "|".join(map(str, layers)) + r")\..*"
+            found[f"{place} {count} layers"] = {"overrides": [{"match": pattern, **WIDE}]}
+    found["w8a8"] = {"default": WIDE}
+    return found
+
+
+def rules_of(change, seed):
+    rules = ladder.rules_of("smooth + rotate + gptq", 4, 4, seed)
+    rules["calibration"]["samples"] = SAMPLES
+    for key, value in change.items():
+        rules[key] = rules[key] + value if key == "overrides" else value
+    return rules
+
+
+def report(runs, models, seeds):
+    return "\n".join(one_model(runs, model, seeds) for model in models)
+
+
+def one_model(runs, model, seeds):
+    changes = methods(model)
+    calls = [(name, seed) for seed in seeds for name in changes]
+    results = runs.all([lambda name=name, seed=seed: runs.with_recipe(model, rules_of(changes[name], seed), CALIBRATION, ITEMS)
+                        for name, seed in calls])
+    found = {}
+    for (name, _), result in zip(calls, results):
+        if result is not None:
+            found.setdefault(name, []).append(result)
+    reference = runs.reference(model)
+    groups = statistics.pictures(reference, ROOT, TEST)
+    kl = {name: statistics.divergences(reference, reports) for name, reports in found.items()}
+    rows = []
+    for name, reports in found.items():
+        same = np.mean([[a["prediction"] == b["prediction"] for a, b in zip(reference["items"], report["items"])]
+                        for report in reports])
+        rows.append([name, len(reports), f"{reports[0]['checkpoint_bytes'] / 1e6:.2f}", small(kl[name].mean()), small(np.median(kl[name])), f"{100 * same:.1f} %",
+                     ladder.ratio(kl, name, BASE, groups)])
+    return table((f"w4a4 {model}", "seeds", "MB", "KL, mean", "median", "same answers", f"KL / {BASE}"), rows)

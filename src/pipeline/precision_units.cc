@@ -1,0 +1,94 @@
+#include "pipeline/precision_units.h"
+
+#include <charconv>
+#include <cmath>
+#include <iterator>
+
+#include "base/error.h"
+#include "model/llama.h"
+#include "pipeline/recipe.h"
+#include "pipeline/stored_size.h"
+
+namespace qvlm {
+namespace {
+
+constexpr std::string_view kLayers = "decoder.layers.";
+
+// Of "decoder.layers.12.mlp.up_proj".
+std::int64_t layer_of(std::string_view name) {
+  std::int64_t layer = 0;
+  const std::string_view number = name.substr(kLayers.size());
+  std::from_chars(number.data(), number.data() + number.size(), layer);
+  return layer;
+}
+
+}  // namespace
+
+std::int64_t PrecisionChoice::weights() const {
+  std::int64_t weights = 0;
+  for (const PrecisionUnit& unit : units)
+    weights += unit.weights;
+  return weights;
+}
+
+std::int64_t PrecisionChoice::unit_bytes() const {
+  if (target.kind == PrecisionTarget::Kind::kBytes)
+    return static_cast<std::int64_t>(std::floor(target.value)) - other_bytes;
+  constexpr double kBitsPerByte = 8.0;
+  return static_cast<std::int64_t>(
+      std::floor(target.value * static_cast<double>(weights()) / kBitsPerByte));
+}
+
+// Two in float over all layers, and for every candidate of every unit its own layer and those
+// above.
+std::int64_t precision_forwards(const PrecisionChoice& choice, std::int64_t layers) {
+  std::int64_t forwards = 2 * layers;
+  for (const PrecisionUnit& unit : choice.units)
+    forwards += std::ssize(unit.schemes) * (layers - unit.layer);
+  return forwards;
+}
+
+PrecisionChoice list_precision_units(const Checkpoint& source,
+                                     const Recipe& recipe,
+                                     const std::vector<LinearShape>& linears,
+                                     const LinearSchemes& schemes) {
+  std::vector<LinearSchemes> candidates = {schemes};
+  for (const LinearScheme& candidate : recipe.precision->candidates) {
+    const auto applied = apply_candidate(recipe, candidate, linears);
+    candidates.emplace_back(applied.begin(), applied.end());
+  }
+  PrecisionChoice choice{{}, recipe.precision->target, tensor_bytes(source)};
+  for (const LinearShape& linear : linears) {
+    const auto own = schemes.find(linear.name);
+    if (own == schemes.end()) continue;
+    choice.other_bytes -=
+        static_cast<std::int64_t>(source.get_tensor(linear.name + ".weight").bytes.size());
+    if (!linear.name.starts_with(kLayers)) {
+      choice.other_bytes += stored_bytes(source, linear, own->second);
+      continue;
+    }
+    const std::int64_t layer = layer_of(linear.name);
+    const int input = DecoderLayer::input_of(linear.name);
+    if (choice.units.empty() || choice.units.back().layer != layer ||
+        choice.units.back().input != input) {
+      choice.units.push_back({layer,
+                              input,
+                              {},
+                              0,
+                              std::vector<LinearSchemes>(candidates.size()),
+                              std::vector<std::int64_t>(candidates.size(), 0)});
+    }
+    PrecisionUnit& unit = choice.units.back();
+    unit.linears.push_back(linear.name);
+    unit.weights += linear.out * linear.in;
+    for (std::size_t i = 0; i < candidates.size(); ++i) {
+      const LinearScheme& scheme = unit.schemes[i][linear.name] = candidates[i].at(linear.name);
+      unit.bytes[i] += stored_bytes(source, linear, scheme);
+    }
+  }
+  require(!choice.units.empty(), ErrorKind::kInvalidArgument, "recipe '", recipe.name,
+          "': 'precision' is about the decoder's linears, and quantizes none");
+  return choice;
+}
+
+}  // namespace qvlm

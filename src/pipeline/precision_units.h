@@ -1,0 +1,45 @@
+// What mixed precision may choose among, and what it costs in bytes.
+#pragma once
+
+#include <qvlm/recipe.h>
+
+#include <string>
+#include <vector>
+
+#include "io/checkpoint.h"
+#include "io/declare_quantization.h"
+#include "model/linear_list.h"
+
+namespace qvlm {
+
+// Quantized linears of a decoder layer that share their input, and so what is done to it.
+struct PrecisionUnit {
+  std::int64_t layer = 0;
+  int input = 0;                       // NamedLinear::input
+  std::vector<std::string> linears;    // whole names
+  std::int64_t weights = 0;            // values of them
+  std::vector<LinearSchemes> schemes;  // by candidate; the first is what the recipe says
+  std::vector<std::int64_t> bytes;     // of their tensors, by candidate
+};
+
+struct PrecisionChoice {
+  std::vector<PrecisionUnit> units;  // in data order
+  PrecisionTarget target;
+  std::int64_t other_bytes = 0;  // of the result's tensors that no unit has
+
+  std::int64_t weights() const;
+  // What the target leaves the units. REQUIRES: it is one of bytes or bits.
+  std::int64_t unit_bytes() const;
+};
+
+// Layer-forwards of measuring them, in a decoder of so many layers.
+std::int64_t precision_forwards(const PrecisionChoice& choice, std::int64_t layers);
+
+// REQUIRES: the recipe has `precision`. schemes: of the recipe. Throws kInvalidArgument where no
+// linear of the decoder is quantized, or for a candidate that does not fit one.
+PrecisionChoice list_precision_units(const Checkpoint& source,
+                                     const Recipe& recipe,
+                                     const std::vector<LinearShape>& linears,
+                                     const LinearSchemes& schemes);
+
+}  // namespace qvlm
