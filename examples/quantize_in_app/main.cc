@@ -26,7 +26,7 @@ struct Cancelled {};
 
 // quantize() keeps finished blocks of a search here until the model is written.
 bool was_stopped_before(const fs::path& out) {
-  return fs::exists(out.string() + ".search.json");
+  return fs::exists((out / "").parent_path().string() + ".search.json");
 }
 
 void show(const qvlm::Progress& progress) {
@@ -36,9 +36,10 @@ void show(const qvlm::Progress& progress) {
 
 int run(const fs::path& model, const fs::path& out, const fs::path& recipe_file, const char* data) {
   const qvlm::Recipe recipe = qvlm::Recipe::load(recipe_file);
+  const bool resumable = recipe.walks_decoder() || recipe.vision_encoder.has_value();
   const qvlm::QuantizeOptions options{
       .data = data,
-      .resume = recipe.needs_data() && was_stopped_before(out),
+      .resume = was_stopped_before(out),
       // A search asks after each block and ends there, so that it can be resumed.
       .stop_requested = [] { return interrupted != 0; },
   };
@@ -46,9 +47,9 @@ int run(const fs::path& model, const fs::path& out, const fs::path& recipe_file,
   const qvlm::QuantizeReport report =
       qvlm::quantize(model, out, recipe, options, [&](const qvlm::Progress& progress) {
         show(progress);
-        // Rounding has nothing to resume, so it ends at once: an exception from this callback
-        // comes out of quantize(), which leaves no half-written model.
-        if (interrupted != 0 && !recipe.needs_data()) throw Cancelled{};
+        // Smoothing and rounding have nothing to resume, so they end at once: an exception from
+        // this callback comes out of quantize(), which leaves no half-written model.
+        if (interrupted != 0 && !resumable) throw Cancelled{};
       });
   if (report.stopped) {
     std::cerr << "stopped; what is finished is kept in " << out.string()

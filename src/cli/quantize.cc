@@ -122,12 +122,13 @@ void run(const QuantizeCommand& command, const CommonOptions& common) {
   check_output(command.report);
   QuantizeOptions options{command.overwrite, command.data, command.resume, {}};
   // A search ends after the block it is at; anything else ends at once.
-  if (recipe.needs_data()) options.stop_requested = is_interrupted;
+  const bool resumable = recipe.walks_decoder() || recipe.vision_encoder.has_value();
+  if (resumable) options.stop_requested = is_interrupted;
   QuantizeReport report;
   {
     ProgressLine line(common.quiet);
     report = quantize(command.model, command.out, recipe, options, [&](const Progress& progress) {
-      if (recipe.needs_data()) return line.show(progress);
+      if (resumable) return line.show(progress);
       line.update(progress);
     });
   }

@@ -12,6 +12,7 @@
 #include "eval/speed.h"
 #include "io/sha256.h"
 #include "model/memory_plan.h"
+#include "tensor/own_errors.h"
 
 namespace qvlm {
 namespace {
@@ -52,12 +53,10 @@ void note_bytes(const Engine& engine,
   report.kv_bytes = KvCache(engine.model().config().text, 1, options.kv_cache).bytes();
 }
 
-}  // namespace
-
-Report evaluate(const std::filesystem::path& model,
-                const std::filesystem::path& data,
-                const EvaluateOptions& options,
-                const ProgressCallback& progress) {
+Report run_evaluation(const std::filesystem::path& model,
+                      const std::filesystem::path& data,
+                      const EvaluateOptions& options,
+                      const ProgressCallback& progress) {
   require(options.items >= 0, ErrorKind::kInvalidArgument, "items: expected 0 (all) or more, got ",
           options.items);
   require(options.max_new_tokens >= 1, ErrorKind::kInvalidArgument,
@@ -99,6 +98,15 @@ Report evaluate(const std::filesystem::path& model,
   }
   if (options.speed) report.speed = measure_speed(engine, model, dataset, options, progress);
   return report;
+}
+
+}  // namespace
+
+Report evaluate(const std::filesystem::path& model,
+                const std::filesystem::path& data,
+                const EvaluateOptions& options,
+                const ProgressCallback& progress) {
+  return with_own_errors([&] { return run_evaluation(model, data, options, progress); });
 }
 
 }  // namespace qvlm

@@ -52,6 +52,9 @@ void check_replaceable(const fs::path& folder, bool overwrite) {
   std::error_code code;
   require(!fs::exists(folder, code) || fs::is_directory(folder, code), ErrorKind::kInvalidArgument,
           folder.string(), " is not a folder");
+  const fs::path parent = (fs::absolute(folder) / "").parent_path().parent_path();
+  require(fs::is_directory(parent, code), ErrorKind::kIo, "cannot create ", folder.string(), ": ",
+          parent.string(), " is no folder");
   if (!holds_something(folder)) return;
   require(overwrite, ErrorKind::kInvalidArgument, folder.string(),
           " is not empty; choose another folder or ask to overwrite it");

@@ -1,6 +1,7 @@
 #include "model/packed_cache.h"
 
 #include <sstream>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -69,11 +70,15 @@ bool has_its_sizes(const kernels::PackedWeights& weights) {
 
 PackedCache::PackedCache(std::filesystem::path file, const Checkpoint& checkpoint)
     : file_(std::move(file)), source_(sha256(join(kFormat, "\n", checkpoint.describe_files()))) {
-  if (!std::filesystem::exists(file_)) return;
+  std::error_code code;
+  const bool found = std::filesystem::exists(file_, code);
+  require(!code, ErrorKind::kIo, "cannot read ", file_.string(), ": ", code.message());
+  if (!found) return;
   try {
     auto mapped = std::make_shared<const SafetensorsFile>(file_);
-    const auto found = mapped->metadata().find("source");
-    if (found != mapped->metadata().end() && found->second == source_) mapped_ = std::move(mapped);
+    const auto source = mapped->metadata().find("source");
+    if (source != mapped->metadata().end() && source->second == source_)
+      mapped_ = std::move(mapped);
   } catch (const Error& error) {
     log_warning(join("the packed-layout cache is made anew: ", error.what()));
   }

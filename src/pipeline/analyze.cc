@@ -8,6 +8,7 @@
 #include "pipeline/source_check.h"
 #include "pipeline/transform_run.h"
 #include "search/neighbour_entropy.h"
+#include "tensor/own_errors.h"
 
 namespace qvlm {
 namespace {
@@ -82,13 +83,11 @@ std::vector<PlanAnalysis> make_plans(const PlanOptions& recipe_options,
   return plans;
 }
 
-}  // namespace
-
-Analysis analyze(const std::filesystem::path& model,
-                 const std::filesystem::path& data,
-                 const Recipe& recipe,
-                 const AnalyzeOptions& options,
-                 const ProgressCallback& progress) {
+Analysis run_analysis(const std::filesystem::path& model,
+                      const std::filesystem::path& data,
+                      const Recipe& recipe,
+                      const AnalyzeOptions& options,
+                      const ProgressCallback& progress) {
   const auto start = std::chrono::steady_clock::now();
   require(recipe.search.has_value(), ErrorKind::kInvalidArgument, "recipe '", recipe.name,
           "' has no 'search', whose candidates an analysis needs");
@@ -139,6 +138,16 @@ Analysis analyze(const std::filesystem::path& model,
   result.plans = make_plans(recipe.plan, measured, gains, cost);
   result.seconds = seconds_since(start);
   return result;
+}
+
+}  // namespace
+
+Analysis analyze(const std::filesystem::path& model,
+                 const std::filesystem::path& data,
+                 const Recipe& recipe,
+                 const AnalyzeOptions& options,
+                 const ProgressCallback& progress) {
+  return with_own_errors([&] { return run_analysis(model, data, recipe, options, progress); });
 }
 
 }  // namespace qvlm

@@ -16,6 +16,7 @@
 #include "pipeline/recipe.h"
 #include "pipeline/source_check.h"
 #include "pipeline/stored_size.h"
+#include "tensor/own_errors.h"
 #include "transforms/rotate.h"
 
 namespace qvlm {
@@ -48,10 +49,9 @@ void check_out(const QuantizePlanOptions& options, const fs::path& source, std::
   const fs::path out = (fs::absolute(options.out) / "").parent_path();
   std::error_code code;
   const fs::space_info space = fs::space(out.parent_path(), code);
-  require(!code && fs::is_directory(out.parent_path(), code), ErrorKind::kIo, "cannot create ",
-          options.out.string(), ": ", out.parent_path().string(), " is no folder");
-  require(std::cmp_greater_equal(space.available, bytes), ErrorKind::kIo, options.out.string(),
-          ": the result takes ", bytes, " bytes, the disk has ", space.available);
+  require(code || std::cmp_greater_equal(space.available, bytes), ErrorKind::kIo,
+          options.out.string(), ": the result takes ", bytes, " bytes, the disk has ",
+          space.available);
 }
 
 void add_sample(Workload& work, std::int64_t tokens, bool image) {
@@ -193,11 +193,9 @@ void check_transforms(const Checkpoint& checkpoint,
   }
 }
 
-}  // namespace
-
-QuantizePlan plan_quantize(const fs::path& model,
-                           const Recipe& given,
-                           const QuantizePlanOptions& options) {
+QuantizePlan make_plan_of(const fs::path& model,
+                          const Recipe& given,
+                          const QuantizePlanOptions& options) {
   const Recipe recipe = complete_recipe(given);
   const Checkpoint checkpoint = Checkpoint::open(model);
   const ModelConfig config = load_model_config(checkpoint);
@@ -225,6 +223,14 @@ QuantizePlan plan_quantize(const fs::path& model,
   for (std::string& note : make_notes(work, plan))
     plan.notes.push_back(std::move(note));
   return plan;
+}
+
+}  // namespace
+
+QuantizePlan plan_quantize(const fs::path& model,
+                           const Recipe& given,
+                           const QuantizePlanOptions& options) {
+  return with_own_errors([&] { return make_plan_of(model, given, options); });
 }
 
 }  // namespace qvlm

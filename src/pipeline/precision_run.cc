@@ -157,8 +157,9 @@ PrecisionRun choose_precision(const DecoderStudy& study,
     if (stop_requested && stop_requested()) return {{}, {}, {}, true};
     if (!sensitivity) {
       sensitivity = std::make_unique<Sensitivity>(
-          study.root, study.config, take(inputs.exact, samples), take(inputs.kinds, samples),
-          [&] { if (study.on_forward) study.on_forward("precision"); });
+          study.root, study.config, take(inputs.exact, samples), take(inputs.kinds, samples), [&] {
+            if (study.on_forward) study.on_forward("precision");
+          });
       for (std::int64_t layer = 0; layer < plan.blocks[b].first; ++layer)
         sensitivity->advance();
     }

@@ -17,7 +17,7 @@
 namespace qvlm {
 
 struct PrecisionRun {
-  LinearSchemes schemes;  // of the decoder's quantized linears
+  LinearSchemes schemes;                      // of the decoder's quantized linears
   std::set<std::string, std::less<>> raised;  // linears without the recipe's own scheme
   PrecisionReport report;
   bool stopped = false;  // by stop_requested, between blocks

@@ -18,6 +18,7 @@
 #include "quant/quantized_tensor.h"
 #include "quant/weight_error.h"
 #include "tensor/file_tensor.h"
+#include "tensor/own_errors.h"
 
 namespace qvlm {
 namespace {
@@ -212,7 +213,8 @@ QuantizeReport quantize(const std::filesystem::path& model,
                         const QuantizeOptions& options,
                         const ProgressCallback& progress) {
   const Recipe complete = complete_recipe(recipe);
-  return Quantization(model, out, complete, options, progress).run();
+  return with_own_errors(
+      [&] { return Quantization(model, out, complete, options, progress).run(); });
 }
 
 }  // namespace qvlm

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <iterator>
 
 #include "base/cancellation.h"
 #include "base/error.h"
@@ -11,6 +12,7 @@
 #include "runtime/reply_writer.h"
 #include "runtime/sampler.h"
 #include "runtime/session_state.h"
+#include "tensor/own_errors.h"
 
 namespace qvlm {
 namespace {
@@ -60,6 +62,13 @@ struct Conversation::State {
 
   // Room in the KV cache, within the budget.
   void make_room(std::int64_t capacity);
+  // Answers; the working memory is reserved. Fills prompt.images.
+  void answer(Prompt& prompt,
+              const Question& question,
+              const GenerateOptions& options,
+              std::int64_t limit,
+              ReplyWriter& writer,
+              Reply& reply);
   // Runs the prompt; returns the logits [vocab] of what comes next. Throws Cancelled.
   at::Tensor run(Prompt& prompt, const Question& question, const std::stop_token& cancel);
   // Runs token after token until something ends the reply.
@@ -71,8 +80,9 @@ struct Conversation::State {
 
   std::shared_ptr<const Session::State> session;
   std::vector<Turn> turns;
-  std::vector<at::Tensor> images;  // of all turns, [image_tokens, hidden] each
-  std::int64_t kv_bytes;           // of one position
+  std::vector<at::Tensor> images;                       // of all turns, [image_tokens, hidden] each
+  std::vector<MemoryBudget::Reservation> image_memory;  // of the images, a question's together
+  std::int64_t kv_bytes;                                // of one position
   MemoryBudget::Reservation kv_memory;
   std::int64_t capacity = 0;
   Sequence sequence;
@@ -86,6 +96,24 @@ void Conversation::State::make_room(std::int64_t needed) {
   sequence.reserve(needed);
   capacity = needed;
   kv_memory = std::move(larger);
+}
+
+void Conversation::State::answer(Prompt& prompt,
+                                 const Question& question,
+                                 const GenerateOptions& options,
+                                 std::int64_t limit,
+                                 ReplyWriter& writer,
+                                 Reply& reply) {
+  const Clock::time_point start = Clock::now();
+  try {
+    const at::Tensor logits = run(prompt, question, options.cancel);
+    reply.prefill_seconds = seconds_since(start);
+    decode(logits, limit, options, writer, reply);
+    reply.decode_seconds = seconds_since(start) - reply.prefill_seconds;
+  } catch (const Cancelled&) {
+    reply.prefill_seconds = seconds_since(start);
+    reply.stop_reason = StopReason::kCancelled;
+  }
 }
 
 at::Tensor Conversation::State::run(Prompt& prompt,
@@ -126,7 +154,6 @@ Conversation::~Conversation() = default;
 Reply Conversation::ask(const Question& question,
                         const GenerateOptions& options,
                         const TextCallback& on_text) {
-  const Clock::time_point start = Clock::now();
   check_options(options);
   check_text(question.text, "question");
   const Engine& engine = state_->session->engine;
@@ -143,23 +170,23 @@ Reply Conversation::ask(const Question& question,
           reply.prompt_tokens, " positions, the model has ", positions);
   const std::int64_t limit = std::min(options.max_new_tokens, positions - reply.prompt_tokens);
   reply.reused_tokens = state_->sequence.shared_positions(prompt.ids, prompt.images);
-  const MemoryBudget::Reservation working = state_->session->budget->reserve(
-      activation_bytes(config, reply.prompt_tokens - reply.reused_tokens), "running the prompt");
+  const std::int64_t row = config.text.hidden_size * static_cast<std::int64_t>(sizeof(float));
+  MemoryBudget& budget = *state_->session->budget;
+  MemoryBudget::Reservation images = budget.reserve(
+      row * config.image_tokens() * std::ssize(question.images), "the features of the images");
+  // The whole prompt is embedded, what has not run yet runs.
+  const MemoryBudget::Reservation working =
+      budget.reserve(row * reply.prompt_tokens +
+                         activation_bytes(config, reply.prompt_tokens - reply.reused_tokens),
+                     "running the prompt");
   state_->make_room(reply.prompt_tokens + limit);
 
-  try {
-    const at::Tensor logits = state_->run(prompt, question, options.cancel);
-    reply.prefill_seconds = seconds_since(start);
-    state_->decode(logits, limit, options, writer, reply);
-    reply.decode_seconds = seconds_since(start) - reply.prefill_seconds;
-  } catch (const Cancelled&) {
-    reply.prefill_seconds = seconds_since(start);
-    reply.stop_reason = StopReason::kCancelled;
-  }
+  with_own_errors([&] { state_->answer(prompt, question, options, limit, writer, reply); });
   if (!reply.text.empty()) {
     prompt.turns.push_back({Role::kAssistant, as_history(reply.text), 0});
     state_->turns = std::move(prompt.turns);
     state_->images = std::move(prompt.images);
+    if (!question.images.empty()) state_->image_memory.push_back(std::move(images));
   }
   return reply;
 }

@@ -47,6 +47,7 @@ bool ReplyWriter::push(std::int32_t id, const at::Tensor& logits) {
 }
 
 void ReplyWriter::finish() {
+  finishing_ = true;  // what ended the reply is known by now
   if (show(stop_.push(decoder_.finish()))) show(stop_.finish());
 }
 
@@ -63,7 +64,8 @@ bool ReplyWriter::show(const std::string& piece) {
   if (ended_) return false;
   reply_.text += piece;
   if (stop_.found()) end(StopReason::kStopText);
-  if (!piece.empty() && on_text_ && !on_text_(piece)) end(StopReason::kCallback);
+  const bool refused = !piece.empty() && on_text_ && !on_text_(piece);
+  if (refused && !ended_) end(finishing_ ? reply_.stop_reason : StopReason::kCallback);
   return !ended_;
 }
 

@@ -41,7 +41,7 @@ class ReplyWriter {
   StopText stop_;
   const TextCallback& on_text_;
   Reply& reply_;
-  bool ended_ = false;
+  bool ended_ = false, finishing_ = false;
 };
 
 }  // namespace qvlm

@@ -56,6 +56,8 @@ std::int32_t Sampler::pick(const at::Tensor& logits) {
   require(std::none_of(values, end, damaged), ErrorKind::kCorrupt,
           "the model computed NaN or infinite logits: its weights are damaged or overflow");
   const float* best = std::max_element(values, end);
+  require(*best > -HUGE_VALF, ErrorKind::kCorrupt,
+          "the model computed logits that are all -infinity: its weights are damaged or overflow");
   if (options_.temperature == 0.0) return static_cast<std::int32_t>(best - values);
 
   std::vector<Candidate> candidates;

@@ -1,13 +1,29 @@
+#include <qvlm/kernels.h>
 #include <qvlm/session.h>
 
 #include <chrono>
+#include <stdexcept>
 
 #include "base/error.h"
 #include "base/process_memory.h"
 #include "model/memory_plan.h"
 #include "runtime/session_state.h"
+#include "tensor/own_errors.h"
 
 namespace qvlm {
+namespace {
+
+// A level that this CPU lacks is found before the weights are read.
+void check_cpu_level() {
+  try {
+    kernels::cpu_level();
+  } catch (const std::runtime_error& error) {
+    fail(ErrorKind::kUnsupported, error.what());
+  }
+}
+
+}  // namespace
+
 Session::Session(std::shared_ptr<const State> state, KvFormat kv_cache)
     : state_(std::move(state)), kv_cache_(kv_cache) {}
 
@@ -20,7 +36,9 @@ Session Session::open(const std::filesystem::path& model, const SessionOptions& 
   const auto budget = std::make_shared<MemoryBudget>(options.memory_limit);
   MemoryBudget::Reservation weights =
       budget->reserve(weight_bytes, join("the weights of ", model.string()));
-  Engine engine = Engine::load(model, options.execution, options.packed_cache);
+  check_cpu_level();
+  Engine engine =
+      with_own_errors([&] { return Engine::load(model, options.execution, options.packed_cache); });
   const ModelConfig& config = engine.model().config();
   SessionInfo info;
   info.checkpoint_bytes = engine.checkpoint_bytes();

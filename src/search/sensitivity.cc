@@ -22,8 +22,7 @@ std::vector<std::vector<double>> combine_effects(const std::vector<AnswerEffect>
       const double product =
           (effects[i].direction * effects[j].direction).sum(at::kDouble).item<double>();
       const double cosine = std::max(product / (length[i] * length[j]), 0.0);
-      error[i][j] = error[j][i] =
-          cosine * std::sqrt(effects[i].divergence * effects[j].divergence);
+      error[i][j] = error[j][i] = cosine * std::sqrt(effects[i].divergence * effects[j].divergence);
     }
   }
   return error;

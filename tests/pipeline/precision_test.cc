@@ -29,7 +29,8 @@ class PrecisionTest : public testing::Test {
   }
 
   static LinearScheme scheme(int bits) {
-    return {{.bits = bits}, Scheme{.bits = bits, .granularity = Granularity::kToken, .dynamic = true}};
+    return {{.bits = bits},
+            Scheme{.bits = bits, .granularity = Granularity::kToken, .dynamic = true}};
   }
   static Recipe recipe(PrecisionTarget target) {
     Recipe recipe{.name = "mixed", .standard = scheme(4)};
@@ -108,8 +109,9 @@ TEST_F(PrecisionTest, TheCheckpointHasWhatWasChosen) {
     for (const std::string& linear : unit.linears) {
       const LinearScheme& scheme =
           stored.at("decoder.layers." + std::to_string(unit.layer) + "." + linear);
-      EXPECT_EQ("w" + std::to_string(scheme.weight.bits) + " a" + std::to_string(scheme.activation->bits),
-                unit.scheme.substr(0, 5));
+      EXPECT_EQ(
+          "w" + std::to_string(scheme.weight.bits) + " a" + std::to_string(scheme.activation->bits),
+          unit.scheme.substr(0, 5));
       // Clips are searched for the recipe's own scheme.
       if (scheme.weight.bits > 4) {
         EXPECT_EQ(scheme.activation->clip_ratio, 1.0);
@@ -119,8 +121,7 @@ TEST_F(PrecisionTest, TheCheckpointHasWhatWasChosen) {
   EXPECT_GT(seen.size(), 1U);
   ASSERT_TRUE(report.search->answer_divergence.has_value());
   EXPECT_GT(*report.search->answer_divergence, 0.0);
-  const SearchReport read =
-      search_from_json(Json::load(path("out") / "qvlm.json").get("search"));
+  const SearchReport read = search_from_json(Json::load(path("out") / "qvlm.json").get("search"));
   EXPECT_EQ(search_to_json(read).dump(), search_to_json(*report.search).dump());
 }
 
@@ -147,13 +148,14 @@ TEST_F(PrecisionTest, RunsWithoutASearch) {
 }
 
 TEST_F(PrecisionTest, RefusesTargetsThatNothingReaches) {
-  EXPECT_THAT(message_of(recipe({Kind::kBitsPerWeight, 2.0})), HasSubstr("the smallest candidates"));
+  EXPECT_THAT(message_of(recipe({Kind::kBitsPerWeight, 2.0})),
+              HasSubstr("the smallest candidates"));
   EXPECT_THAT(message_of(recipe({Kind::kBytes, 1000})), HasSubstr("the smallest candidates"));
   EXPECT_THAT(message_of(recipe({Kind::kDivergence, 0.0})), HasSubstr("no combination"));
   EXPECT_THROW(plan_quantize(path("model"), recipe({Kind::kBytes, 1000}), {}), Error);
   Recipe groups = recipe({Kind::kBitsPerWeight, 5.0});
-  groups.precision->candidates.front().weight =
-      {.bits = 4, .granularity = Granularity::kGroup, .group_size = 128};
+  groups.precision->candidates.front().weight = {
+      .bits = 4, .granularity = Granularity::kGroup, .group_size = 128};
   EXPECT_THAT(message_of(groups), HasSubstr("group_size 128 does not divide"));
 }
 

@@ -154,9 +154,13 @@ TEST(AllocationTest, RefusesWhatCannotBe) {
     }
     return std::string();
   };
-  EXPECT_THAT(message([&] { allocate_within_bytes({block, block}, 19); }),
+  EXPECT_THAT(message([&] {
+                allocate_within_bytes({block, block}, 19);
+              }),
               HasSubstr("the smallest candidates take 20 bytes, the target leaves them 19"));
-  EXPECT_THAT(message([&] { allocate_within_error({block, block}, 0.4); }),
+  EXPECT_THAT(message([&] {
+                allocate_within_error({block, block}, 0.4);
+              }),
               HasSubstr("the least is 0.5"));
   block.bytes.assign(23, {1, 2});
   block.error.assign(46, std::vector<double>(46, 0.0));

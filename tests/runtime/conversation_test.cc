@@ -217,6 +217,32 @@ TEST_F(ConversationTest, TheLimitIsRefusedBeforeAllocating) {
   EXPECT_EQ(tight.memory_in_use(), info.weight_bytes);
 }
 
+TEST_F(ConversationTest, FeaturesOfKeptImagesCount) {
+  const SessionInfo info = session_->info();
+  Conversation conversation = session_->start();
+  const Reply reply = conversation.ask({"what?", {image("a.png")}}, tokens(4));
+  ASSERT_FALSE(reply.text.empty());
+  const std::int64_t cache = info.kv_bytes * (reply.prompt_tokens + 4);
+  const std::int64_t features = session_->memory_in_use() - info.weight_bytes - cache;
+  EXPECT_GT(features, 0);
+  EXPECT_EQ(features % (info.image_positions * 4), 0);
+}
+
+TEST_F(ConversationTest, WhatEndedAReplyStaysWhateverTheCallbackSaysOfTheLastPiece) {
+  // The first token's text is held back, as it may begin the stop text.
+  GenerateOptions options = tokens(1);
+  const Reply plain = session_->generate({"what?", {}}, options);
+  ASSERT_FALSE(plain.text.empty());
+  options.stop = {plain.text + "and more"};
+  int calls = 0;
+  const Reply reply = session_->generate({"what?", {}}, options, [&](std::string_view) {
+    ++calls;
+    return false;
+  });
+  EXPECT_EQ(calls, 1);
+  EXPECT_EQ(reply.stop_reason, StopReason::kLength);
+}
+
 TEST_F(ConversationTest, AnotherKvFormatSharesTheWeights) {
   const Session bytes = session_->with_kv_cache(KvFormat::kInt8);
   EXPECT_LT(bytes.info().kv_bytes, session_->info().kv_bytes / 2);

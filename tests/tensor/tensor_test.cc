@@ -3,7 +3,12 @@
 
 #include <qvlm/error.h>
 
+#include <functional>
+#include <new>
+#include <stdexcept>
+
 #include "tensor/file_tensor.h"
+#include "tensor/own_errors.h"
 #include "tensor/shape.h"
 
 namespace qvlm {
@@ -18,6 +23,26 @@ TEST(ShapeTest, SaysWhatWasExpected) {
     EXPECT_STREQ(error.what(), "x: expected shape [4, *], got [3, 7]");
   }
   EXPECT_THROW(require_shape(at::zeros({3}), "x", {3, 1}), Error);
+}
+
+ErrorKind kind_of(const std::function<void()>& call) {
+  try {
+    with_own_errors(call);
+  } catch (const Error& error) {
+    return error.kind();
+  }
+  ADD_FAILURE() << "no error";
+  return ErrorKind::kInternal;
+}
+
+TEST(OwnErrorsTest, LibTorchsBecomeOurs) {
+  EXPECT_EQ(kind_of([] { at::empty({std::int64_t{1} << 46}); }), ErrorKind::kResource);
+  EXPECT_EQ(kind_of([] { throw std::bad_alloc(); }), ErrorKind::kResource);
+  EXPECT_EQ(kind_of([] { at::zeros({2, 3}).matmul(at::zeros({2, 3})); }), ErrorKind::kInternal);
+  EXPECT_EQ(kind_of([] { throw Error(ErrorKind::kIo, "disk"); }), ErrorKind::kIo);
+  EXPECT_EQ(with_own_errors([] { return 3; }), 3);
+  EXPECT_THROW(with_own_errors([] { throw std::runtime_error("a callback's"); }),
+               std::runtime_error);
 }
 
 TEST(FileTensorTest, WrapsWithoutCopyAndConvertsToFloat) {
