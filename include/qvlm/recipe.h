@@ -51,8 +51,14 @@ struct Override {
 // max|x|^alpha / max|w|^(1 - alpha), and its weights are multiplied with it. Folded into what comes
 // before: nothing is computed while running. Measured on the calibration data.
 struct SmoothOptions {
-  double alpha = 0.5;  // in [0, 1]: how much of the difficulty moves from activations to weights
+  // In [0, 1]: how much of the difficulty moves from activations to weights. Nothing: searched for
+  // each input, by the error of its rounded products.
+  std::optional<double> alpha = 0.5;
 };
+
+// AWQ (Lin et al. 2023): the same with s = mean|x|^alpha, which protects the weights that strong
+// inputs read, alpha searched. (Its clipping is the search's weight_clip.)
+struct AwqOptions {};
 
 // QuaRot (Ashkboos et al. 2024): Hadamard matrices spread what is large in few channels over all.
 struct RotateOptions {
@@ -64,7 +70,7 @@ struct RotateOptions {
   std::uint64_t seed = 0;  // of the random signs
 };
 
-using Transform = std::variant<SmoothOptions, RotateOptions>;
+using Transform = std::variant<SmoothOptions, AwqOptions, RotateOptions>;
 
 enum class RoundingMethod {
   kNearest,
@@ -218,7 +224,7 @@ struct Recipe {
   std::optional<SearchOptions> search = {};
   std::optional<VisionEncoderOptions> vision_encoder = {};
 
-  // Whether a transform is measured on data.
+  // Whether a transform is measured on data: smooth, awq.
   bool smooths() const;
   // Whether quantize() walks the decoder on calibration data: to search, to choose precision, or to
   // round by GPTQ.

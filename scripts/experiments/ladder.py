@@ -8,11 +8,15 @@ from experiments.settings import BALANCED, DECODER_ONLY, DYNAMIC_CLIPS, HIGHER_C
 from experiments.tables import between, small, table
 
 SAMPLES = 32
-# Steps of each method: smooth, rotate, clips (block search of activation and weight clips; "each": one for every input of a
-# layer), gptq.
+# Steps of each method: smooth (alpha .5, or searched), awq, rotate, clips (block search of activation and weight clips;
+# "each": one for every input of a layer; "weights": of weights only), gptq (tokens count by kind where clips are
+# searched, or "by kind").
 METHODS = {
     "nearest": (),
     "smooth": ("smooth",),
+    "smooth, searched": ("smooth search",),
+    "awq": ("awq",),
+    "awq + clips": ("awq", "clips"),
     "rotate": ("rotate",),
     "gptq": ("gptq",),
     "clips": ("clips",),
@@ -21,8 +25,12 @@ METHODS = {
     "rotate + gptq": ("rotate", "gptq"),
     "smooth + rotate": ("smooth", "rotate"),
     "smooth + rotate + gptq": ("smooth", "rotate", "gptq"),
+    "smooth + rotate + gptq by kind": ("smooth", "rotate", "gptq", "by kind"),
+    "searched + rotate + gptq": ("smooth search", "rotate", "gptq"),
     "smooth + rotate + clips": ("smooth", "rotate", "clips"),
     "all": ("smooth", "rotate", "clips", "gptq"),
+    "all, weight clips": ("smooth", "rotate", "clips", "weights", "gptq"),
+    "all, weight clips, each input": ("smooth", "rotate", "clips", "weights", "each", "gptq"),
     "all, each input": ("smooth", "rotate", "clips", "each", "gptq"),
 }
 BASE = "rotate + gptq"
@@ -35,17 +43,24 @@ def rules_of(method, weight_bits, activation_bits, seed):
     rules = {"name": method, "default": {"weight": WEIGHTS[weight_bits]}, "overrides": DECODER_ONLY}
     if activation_bits < 16:
         rules["default"]["activation"] = {"bits": activation_bits, "granularity": "token"}
-    transforms = [{"smooth": {}}] * ("smooth" in steps) + [{"rotate": {"seed": seed}}] * ("rotate" in steps)
+    known = {"smooth": {"smooth": {}}, "smooth search": {"smooth": {"alpha": "search"}}, "awq": {"awq": {}},
+             "rotate": {"rotate": {"seed": seed, **({} if activation_bits < 16 else {"down_input": False})}}}
+    transforms = [known[step] for step in steps if step in known]
     if transforms:
         rules["transforms"] = transforms
     if "gptq" in steps:
         rules["rounding"] = {"method": "gptq"}
     if "clips" in steps:
         clips = DYNAMIC_CLIPS.get(activation_bits, HIGHER_CLIPS) if activation_bits < 16 else [1]
+        if "weights" in steps:
+            clips = [1]
         rules["plan"] = {"strategy": "entropy", "max_depth": 3, "budget_share": 0.5}
         rules["search"] = {"method": "descent", "per_linear": "each" in steps, "token_weights": BALANCED,
                            "activation_clip": clips, "weight_clip": WEIGHT_CLIPS}
-    if {"smooth", "clips", "gptq"} & set(steps):
+    if "by kind" in steps:
+        rules["plan"] = {"strategy": "none"}
+        rules["search"] = {"token_weights": BALANCED}
+    if set(steps) - {"rotate"}:
         rules["calibration"] = {"samples": SAMPLES, "seed": seed}
     return rules
 

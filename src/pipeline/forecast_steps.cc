@@ -9,6 +9,7 @@ namespace qvlm {
 namespace {
 
 constexpr std::int64_t kDoubleBytes = 8;
+constexpr double kAlphas = 21.0;
 
 // The quantized linears of one decoder layer.
 std::vector<LinearShape> layer_linears(const Workload& work) {
@@ -52,9 +53,19 @@ double forecast_gptq(const Workload& work, const MachineSpeed& speed) {
 
 double forecast_smoothing(const Workload& work, const MachineSpeed& speed) {
   if (!work.recipe.smooths()) return 0.0;
-  // Once to measure, once to go on.
+  // Once to measure, once to go on; once more for the inputs themselves.
   const auto layers = static_cast<double>(work.config.text.layers);
-  return (2.0 * layers * decoder_flops(work) + vision_flops(work)) / speed.flops;
+  double seconds = 0.0;
+  for (const Transform& transform : work.recipe.transforms) {
+    if (std::holds_alternative<RotateOptions>(transform)) continue;
+    const auto* smooth = std::get_if<SmoothOptions>(&transform);
+    const bool searches = smooth == nullptr || !smooth->alpha;
+    seconds +=
+        ((searches ? 3.0 : 2.0) * layers * decoder_flops(work) + vision_flops(work)) / speed.flops;
+    // Every alpha rounds all weights and multiplies some tokens.
+    if (searches) seconds += kAlphas * forecast_writing(work, speed);
+  }
+  return seconds;
 }
 
 std::int64_t gptq_bytes(const Workload& work) {

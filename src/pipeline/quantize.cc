@@ -95,7 +95,7 @@ class Quantization {
     if (recipe_.needs_data()) {
       search_and_write();
     } else {
-      floats_ = transform_weights(checkpoint_, recipe_, {}, progress_);
+      floats_ = transform_weights(checkpoint_, recipe_, schemes_, {}, progress_);
       write(options_.overwrite);
     }
     report_.source_bytes = checkpoint_.file_bytes();
@@ -140,7 +140,7 @@ void Quantization::search_and_write() {
   SearchJournal journal(journal_file(out_), run_, options_.resume, options_.overwrite);
   const CalibrationSamples samples = load_samples(
       checkpoint_.folder(), manifest.sample(recipe_.calibration.samples, recipe_.calibration.seed));
-  floats_ = transform_weights(checkpoint_, recipe_, samples, progress_);
+  floats_ = transform_weights(checkpoint_, recipe_, schemes_, samples, progress_);
   SearchRun search = run_search({floats_, config_, recipe_, schemes_, precision, samples},
                                 options_.stop_requested, journal, progress_);
   search.report.calibration = describe_samples(samples, manifest);

@@ -61,7 +61,7 @@ std::optional<HadamardInput> find_hadamard(const Recipe& recipe,
 
 bool Recipe::smooths() const {
   return std::ranges::any_of(transforms, [](const Transform& transform) {
-    return std::holds_alternative<SmoothOptions>(transform);
+    return !std::holds_alternative<RotateOptions>(transform);
   });
 }
 

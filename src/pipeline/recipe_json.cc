@@ -64,13 +64,19 @@ Json vision_options_json(const VisionEncoderOptions& vision) {
 }
 
 const char* transform_name(const Transform& transform) {
-  return std::holds_alternative<SmoothOptions>(transform) ? "smooth" : "rotate";
+  return std::holds_alternative<SmoothOptions>(transform) ? "smooth"
+         : std::holds_alternative<AwqOptions>(transform)  ? "awq"
+                                                          : "rotate";
 }
 
 Json transform_json(const SmoothOptions& options) {
   Json json = Json::object();
-  json.set("alpha", options.alpha);
+  json.set("alpha", options.alpha ? Json(*options.alpha) : Json("search"));
   return json;
+}
+
+Json transform_json(const AwqOptions& /*options*/) {
+  return Json::object();
 }
 
 Json transform_json(const RotateOptions& options) {

@@ -6,8 +6,18 @@ namespace {
 SmoothOptions read_smooth(const YamlReader& yaml, const YAML::Node& node) {
   yaml.check_keys(node, "'smooth'", {"alpha"});
   SmoothOptions options;
-  options.alpha = yaml.number(node, "alpha", options.alpha, 0.0, 1.0);
+  const YAML::Node alpha = node["alpha"];
+  if (alpha.IsDefined() && alpha.IsScalar() && alpha.Scalar() == "search") {
+    options.alpha.reset();
+  } else {
+    options.alpha = yaml.number(node, "alpha", *options.alpha, 0.0, 1.0);
+  }
   return options;
+}
+
+AwqOptions read_awq(const YamlReader& yaml, const YAML::Node& node) {
+  yaml.check_keys(node, "'awq'", {});
+  return {};
 }
 
 RotateOptions read_rotate(const YamlReader& yaml, const YAML::Node& node) {
@@ -23,10 +33,11 @@ RotateOptions read_rotate(const YamlReader& yaml, const YAML::Node& node) {
 }
 
 Transform read_transform(const YamlReader& yaml, const YAML::Node& node) {
-  yaml.check_keys(node, "a transform", {"smooth", "rotate"});
+  yaml.check_keys(node, "a transform", {"smooth", "awq", "rotate"});
   require(node.size() == 1, ErrorKind::kInvalidArgument, yaml.where(node),
           "one transform an entry of the list");
   if (const YAML::Node smooth = node["smooth"]) return read_smooth(yaml, smooth);
+  if (const YAML::Node awq = node["awq"]) return read_awq(yaml, awq);
   return read_rotate(yaml, node["rotate"]);
 }
 

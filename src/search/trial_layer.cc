@@ -172,16 +172,13 @@ at::Tensor TrialLayer::collect_input(const States& in, int input) {
   return at::cat(seen);
 }
 
-std::map<std::string, InputStatistics> TrialLayer::measure_statistics(const States& in) const {
-  // Each sample for itself, merged in order: sums do not depend on which thread was first.
-  std::vector<std::vector<InputStatistics>> samples(
-      in.size(), std::vector<InputStatistics>(DecoderLayer::kInputs));
+void TrialLayer::watch_inputs(const States& in, const SeeInput& see) const {
   for_samples(in.size(), [&](std::size_t i) {
     DecoderLayer watched = float_;
     std::vector<InputRounding> taps;
-    for (InputStatistics& seen : samples[i]) {
-      taps.push_back(make_rounding([&seen](const at::Tensor& x) {
-        seen.add(x);
+    for (std::size_t input = 0; input < DecoderLayer::kInputs; ++input) {
+      taps.push_back(make_rounding([&see, i, input](const at::Tensor& x) {
+        see(i, input, x);
         return x;
       }));
     }
@@ -190,6 +187,31 @@ std::map<std::string, InputStatistics> TrialLayer::measure_statistics(const Stat
                              taps[static_cast<std::size_t>(place.input)]);
     }
     watched.forward(in[i], rope_.angles(0, in[i].size(0)));
+  });
+}
+
+std::vector<at::Tensor> TrialLayer::sample_inputs(const States& in, std::int64_t tokens) const {
+  std::int64_t all = 0;
+  for (const at::Tensor& state : in)
+    all += state.size(0);
+  const std::int64_t stride = (all + tokens - 1) / tokens;
+  std::vector<std::vector<at::Tensor>> rows(DecoderLayer::kInputs,
+                                            std::vector<at::Tensor>(in.size()));
+  watch_inputs(in, [&](std::size_t sample, std::size_t input, const at::Tensor& x) {
+    rows[input][sample] = x.slice(0, 0, x.size(0), stride).clone();
+  });
+  std::vector<at::Tensor> inputs;
+  for (const std::vector<at::Tensor>& samples : rows)
+    inputs.push_back(at::cat(samples));
+  return inputs;
+}
+
+std::map<std::string, InputStatistics> TrialLayer::measure_statistics(const States& in) const {
+  // Each sample for itself, merged in order: sums do not depend on which thread was first.
+  std::vector<std::vector<InputStatistics>> samples(
+      in.size(), std::vector<InputStatistics>(DecoderLayer::kInputs));
+  watch_inputs(in, [&](std::size_t sample, std::size_t input, const at::Tensor& x) {
+    samples[sample][input].add(x);
   });
   std::vector<InputStatistics> merged(DecoderLayer::kInputs);
   for (const std::vector<InputStatistics>& sample : samples) {

@@ -3,6 +3,7 @@
 // dynamic schemes run on the packed kernels, as the result will, static ones are simulated.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <set>
 #include <string>
@@ -42,6 +43,9 @@ class TrialLayer {
   // Statistics of the input of every linear when the layer runs in float on `in`, by whole names;
   // those of one input are the same.
   std::map<std::string, InputStatistics> measure_statistics(const States& in) const;
+  // Some tokens of every input [tokens, in] when the layer runs in float on `in`, by
+  // NamedLinear::input: evenly drawn, at most about so many.
+  std::vector<at::Tensor> sample_inputs(const States& in, std::int64_t tokens) const;
   // Rounds the weights under these clips by GPTQ, for the inputs that the layer has when it runs
   // rounded to nearest on `in`; from then on it runs on these codes under the same clips. weights:
   // of the tokens of each state, [tokens]; empty: all 1. Returns the codes by whole names.
@@ -76,6 +80,10 @@ class TrialLayer {
   Linear make_simulated(Slot& slot, const InputClips& clips) const;
   LinearScheme scheme_of(const Slot& slot, const InputClips& clips) const;
   States run_layer(const DecoderLayer& layer, const States& in) const;
+  // Runs the layer in float and shows every input of every sample; from the threads of the samples,
+  // one after the other for each.
+  using SeeInput = std::function<void(std::size_t sample, std::size_t input, const at::Tensor& x)>;
+  void watch_inputs(const States& in, const SeeInput& see) const;
   at::Tensor collect_input(const States& in, int input);
   std::vector<SecondMoment> measure_second_moments(const States& in,
                                                    const std::vector<at::Tensor>& weights,

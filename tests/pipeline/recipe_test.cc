@@ -52,7 +52,8 @@ TEST(RecipeTest, EveryShippedRecipeLoadsAndFits) {
     const std::size_t tower = recipe.vision_encoder ? 6 : 0;
     EXPECT_EQ(schemes.size(), whole ? some_linears().size() : 14u + tower)
         << "all linears, or the decoder's and a searched tower's, in " << recipe.name;
-    EXPECT_EQ(recipe.search.has_value(), recipe.name.starts_with("qvlm-")) << recipe.name;
+    const bool searches = recipe.name.starts_with("qvlm-") || recipe.name.starts_with("awq-");
+    EXPECT_EQ(recipe.search.has_value(), searches) << recipe.name;
     ++recipes;
   }
   EXPECT_GE(recipes, 6);
@@ -120,7 +121,7 @@ TEST(RecipeTest, TransformsAndRoundingAreRead) {
          "calibration: {samples: 5}\n";
   const Recipe recipe = Recipe::load(file);
   ASSERT_EQ(recipe.transforms.size(), 2U);
-  EXPECT_EQ(std::get<SmoothOptions>(recipe.transforms[0]).alpha, 0.7);
+  EXPECT_EQ(*std::get<SmoothOptions>(recipe.transforms[0]).alpha, 0.7);
   const auto& rotate = std::get<RotateOptions>(recipe.transforms[1]);
   EXPECT_TRUE(rotate.residual_stream && rotate.down_input && !rotate.values);
   EXPECT_EQ(rotate.seed, 3U);
@@ -145,6 +146,10 @@ TEST(RecipeTest, MistakesOfTransformsAreNamed) {
               HasSubstr("unknown key 'angle'"));
   EXPECT_THAT(message_of(scheme + "transforms:\n  - smooth: {alpha: 2}\n"),
               HasSubstr("'alpha': expected 0 to 1, got 2"));
+  EXPECT_THAT(message_of(scheme + "transforms:\n  - smooth: {alpha: best}\n"),
+              HasSubstr("'alpha' has the wrong type"));
+  EXPECT_THAT(message_of(scheme + "transforms:\n  - awq: {alpha: 1}\n"),
+              HasSubstr("unknown key 'alpha'"));
   EXPECT_THAT(message_of(scheme + "rounding: {method: best}\n"), HasSubstr("nearest, gptq"));
 }
 

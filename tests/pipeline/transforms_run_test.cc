@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/mapped_file.h"
+#include "base/parallel.h"
 #include "io/quantized_checkpoint.h"
 #include "model/vlm.h"
 #include "support/golden.h"
@@ -110,6 +111,19 @@ TEST_F(TransformsRunTest, TheSameInputsGiveTheSameBytesAlsoAfterAStop) {
   EXPECT_TRUE(quantize(path("model"), path("c"), all, options).stopped);
   quantize(path("model"), path("c"), all, {.data = path("data.jsonl"), .resume = true});
   expect_same_files(path("a"), path("c"));
+}
+
+TEST_F(TransformsRunTest, SearchedScalesDoNotDependOnThreads) {
+  const Recipe scales = recipe(4, {AwqOptions{}, SmoothOptions{std::nullopt}});
+  run("two", scales);
+  const int threads = thread_count();
+  set_thread_count(1);
+  run("one", scales);
+  set_thread_count(threads);
+  expect_same_files(path("two"), path("one"));
+  run("fixed", recipe(4, {SmoothOptions{}}));
+  EXPECT_NE(read_text_file(path("one") / "model.safetensors"),
+            read_text_file(path("fixed") / "model.safetensors"));
 }
 
 TEST_F(TransformsRunTest, RotationAloneNeedsNoData) {

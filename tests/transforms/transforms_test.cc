@@ -8,6 +8,7 @@
 #include "model/vlm.h"
 #include "support/golden.h"
 #include "transforms/rotate.h"
+#include "transforms/scale_search.h"
 #include "transforms/smooth.h"
 
 namespace qvlm {
@@ -38,6 +39,18 @@ TEST(RotatedRows, OfInputsAndWeightsLeavesTheirProduct) {
   }
 }
 
+template <typename Options>
+TensorMaps smooth_all(const ModelConfig& config,
+                      const WeightSource& weights,
+                      const MeasuredInputs& inputs,
+                      const LinearSchemes& schemes,
+                      const Options& options) {
+  TensorMaps maps;
+  for (std::int64_t layer = 0; layer < config.text.layers; ++layer)
+    maps.merge(smooth_layer(config, weights, layer, inputs, schemes, options));
+  return maps;
+}
+
 class TransformsTest : public testing::TestWithParam<std::string> {
  protected:
   TransformsTest()
@@ -61,10 +74,27 @@ class TransformsTest : public testing::TestWithParam<std::string> {
   }
   // Any statistics will do.
   TensorMaps smoothing(double alpha) const {
-    std::map<std::string, InputStatistics> inputs;
-    for (const LinearShape& linear : list_linears(config_))
-      inputs[linear.name].add(random_tensor({4, linear.in}, 9).exp());
-    return make_smoothing(config_, *weights_, inputs, {alpha});
+    return smooth_all(config_, *weights_, inputs(), {}, SmoothOptions{alpha});
+  }
+  MeasuredInputs inputs() const {
+    MeasuredInputs inputs;
+    for (const LinearShape& linear : list_linears(config_)) {
+      MeasuredInput& input = inputs[linear.name];
+      input.rows = random_tensor({24, linear.in}, 9).exp();
+      input.rows.select(1, 3).mul_(30.0);  // an outlier, or there would be nothing to move
+      input.statistics.add(input.rows);
+    }
+    return inputs;
+  }
+  LinearSchemes schemes(int bits) const {
+    LinearSchemes schemes;
+    for (const LinearShape& linear : list_linears(config_)) {
+      if (!linear.name.starts_with("decoder.layers.")) continue;
+      LinearScheme& scheme = schemes[linear.name];
+      scheme.weight.bits = bits;
+      scheme.activation = Scheme{.bits = bits, .granularity = Granularity::kToken, .dynamic = true};
+    }
+    return schemes;
   }
 
   Checkpoint checkpoint_;
@@ -86,6 +116,41 @@ TEST_P(TransformsTest, KeepTheFunctionOfTheModel) {
   for (const char* norm : {"decoder.norm.weight", "decoder.layers.0.input_layernorm.weight"}) {
     const at::Tensor ones = weights_->load(norm, {config_.text.hidden_size}).to(at::kFloat);
     EXPECT_TRUE(at::equal(ones, at::ones_like(ones))) << norm;
+  }
+}
+
+TEST_P(TransformsTest, SearchedScalesKeepTheFunctionToo) {
+  const at::Tensor before = logits();
+  const TensorMaps smoothed =
+      smooth_all(config_, *weights_, inputs(), schemes(4), SmoothOptions{std::nullopt});
+  const TensorMaps protected_weights =
+      smooth_all(config_, *weights_, inputs(), schemes(4), AwqOptions{});
+  EXPECT_FALSE(smoothed.empty());
+  EXPECT_FALSE(protected_weights.empty());
+  weights_->add(smoothed);
+  EXPECT_LT(relative_difference(logits(), before), tolerance());
+  weights_->add(protected_weights);
+  EXPECT_LT(relative_difference(logits(), before), tolerance());
+}
+
+// Every input's scales are the best of those that were tried, none among them.
+TEST_P(TransformsTest, SearchedScalesAreTheBest) {
+  const MeasuredInputs measured = inputs();
+  const LinearSchemes quantized = schemes(4);
+  const TensorMaps maps =
+      smooth_all(config_, *weights_, measured, quantized, SmoothOptions{std::nullopt});
+  for (const LinearShape& linear : list_linears(config_)) {
+    if (!linear.name.ends_with("down_proj")) continue;
+    const ScaleSearch search(*weights_, {linear}, quantized, measured.at(linear.name).rows);
+    const auto found = maps.find(linear.name + ".weight");
+    const at::Tensor scales = found == maps.end() ? at::Tensor() : found->second.in_scale;
+    const double error = search.error(scales);
+    EXPECT_LE(error, search.error({}));
+    for (const double alpha : {0.0, 0.25, 0.5, 0.75, 1.0}) {
+      const TensorMaps fixed =
+          smooth_all(config_, *weights_, measured, quantized, SmoothOptions{alpha});
+      EXPECT_LE(error, search.error(fixed.at(linear.name + ".weight").in_scale)) << alpha;
+    }
   }
 }
 
@@ -124,13 +189,13 @@ TEST(Smoothing, MovesLargeChannelsIntoWeights) {
   const Checkpoint checkpoint = Checkpoint::open(kCases / "hub_default");
   const ModelConfig config = load_model_config(checkpoint);
   const CheckpointWeights weights(checkpoint);
-  std::map<std::string, InputStatistics> inputs;
+  MeasuredInputs inputs;
   for (const LinearShape& linear : list_linears(config)) {
     at::Tensor x = at::ones({2, linear.in});
     x.select(1, 3).fill_(-100);
-    inputs[linear.name].add(x);
+    inputs[linear.name].statistics.add(x);
   }
-  const TensorMaps maps = make_smoothing(config, weights, inputs, {.alpha = 1.0});
+  const TensorMaps maps = smooth_all(config, weights, inputs, {}, SmoothOptions{.alpha = 1.0});
   // With alpha 1 all channels become equally large: the scale is the channel's largest magnitude.
   const at::Tensor scale = maps.at("decoder.layers.1.mlp.gate_proj.weight").in_scale;
   EXPECT_FLOAT_EQ(scale[3].item<float>(), 100.0f);
