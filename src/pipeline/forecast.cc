@@ -212,7 +212,17 @@ std::int64_t vision_encoder_bytes(const Workload& work) {
   return reference + batch * trace + layer;
 }
 
-// The most of three steps: images in the tower, where the outputs of all layers are kept, the
+// A layer, and the states of every candidate of its units on their way up, each with its successor.
+std::int64_t precision_bytes(const Workload& work) {
+  if (!work.recipe.precision) return 0;
+  const PrecisionOptions& precision = *work.recipe.precision;
+  const std::int64_t state = kFloatBytes * work.config.text.hidden_size * mean_tokens(work);
+  const auto variants =
+      DecoderLayer::kInputs * (1 + static_cast<std::int64_t>(precision.candidates.size()));
+  return (variants + 2) * state * std::min(precision.samples, work.samples) + block_bytes(work, 1);
+}
+
+// The most of four steps: images in the tower, where the outputs of all layers are kept, the
 // embedding table, and the decoder with its samples.
 std::int64_t search_bytes(const Workload& work) {
   const ModelConfig& config = work.config;
@@ -232,8 +242,8 @@ std::int64_t search_bytes(const Workload& work) {
   const std::int64_t measuring = 8 * states + block_bytes(work, 1);
   const std::int64_t searching = 2 * states + kept * searched + block_bytes(work, depth);
   const std::int64_t before = states * (rounds_before_decoder(work) ? 1 : 0);
-  return pixels +
-         std::max({before + tower, inputs + table, inputs + std::max(measuring, searching)});
+  return pixels + std::max({before + tower, inputs + table,
+                            inputs + std::max({measuring, searching, precision_bytes(work)})});
 }
 
 }  // namespace

@@ -163,17 +163,12 @@ PrecisionChoice plan_precision(const Checkpoint& checkpoint,
                                const LinearSchemes& schemes,
                                QuantizePlan& plan) {
   PrecisionChoice choice = list_precision_units(checkpoint, recipe, linears, schemes);
-  std::int64_t least = choice.other_bytes, most = choice.other_bytes;
-  for (const PrecisionUnit& unit : choice.units) {
-    least += *std::ranges::min_element(unit.bytes);
+  const std::int64_t least = choice.other_bytes + choice.least_bytes();
+  std::int64_t most = choice.other_bytes;
+  for (const PrecisionUnit& unit : choice.units)
     most += *std::ranges::max_element(unit.bytes);
-  }
-  if (choice.target.kind != PrecisionTarget::Kind::kDivergence) {
-    const std::int64_t target = choice.other_bytes + choice.unit_bytes();
-    require(least <= target, ErrorKind::kInvalidArgument, "precision: the target is ", target,
-            " bytes of tensors, the smallest candidates take ", least);
-    most = std::min(most, target);
-  }
+  if (choice.target.kind != PrecisionTarget::Kind::kDivergence)
+    most = std::min(most, choice.other_bytes + choice.unit_bytes());
   plan.result_bytes = most;
   plan.notes.push_back(
       join("mixed precision: which linears get another scheme than is listed depends on "

@@ -1,5 +1,6 @@
 #include "pipeline/precision_units.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <iterator>
@@ -22,6 +23,17 @@ std::int64_t layer_of(std::string_view name) {
   return layer;
 }
 
+// Found before anything is measured.
+void check_target(const PrecisionChoice& choice) {
+  if (choice.target.kind == PrecisionTarget::Kind::kDivergence) return;
+  const std::int64_t least = choice.least_bytes(), target = choice.unit_bytes();
+  require(least <= target, ErrorKind::kInvalidArgument, "precision: the target leaves ",
+          std::max<std::int64_t>(target, 0),
+          " bytes to the decoder's quantized linears, the smallest candidates take ", least, ", ",
+          8.0 * static_cast<double>(least) / static_cast<double>(choice.weights()),
+          " bits a weight");
+}
+
 }  // namespace
 
 std::int64_t PrecisionChoice::weights() const {
@@ -29,6 +41,13 @@ std::int64_t PrecisionChoice::weights() const {
   for (const PrecisionUnit& unit : units)
     weights += unit.weights;
   return weights;
+}
+
+std::int64_t PrecisionChoice::least_bytes() const {
+  std::int64_t bytes = 0;
+  for (const PrecisionUnit& unit : units)
+    bytes += *std::ranges::min_element(unit.bytes);
+  return bytes;
 }
 
 std::int64_t PrecisionChoice::unit_bytes() const {
@@ -88,6 +107,7 @@ PrecisionChoice list_precision_units(const Checkpoint& source,
   }
   require(!choice.units.empty(), ErrorKind::kInvalidArgument, "recipe '", recipe.name,
           "': 'precision' is about the decoder's linears, and quantizes none");
+  check_target(choice);
   return choice;
 }
 

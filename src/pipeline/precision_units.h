@@ -28,6 +28,8 @@ struct PrecisionChoice {
   std::int64_t other_bytes = 0;  // of the result's tensors that no unit has
 
   std::int64_t weights() const;
+  // Of the units, were each of its smallest candidate.
+  std::int64_t least_bytes() const;
   // What the target leaves the units. REQUIRES: it is one of bytes or bits.
   std::int64_t unit_bytes() const;
 };
@@ -36,7 +38,8 @@ struct PrecisionChoice {
 std::int64_t precision_forwards(const PrecisionChoice& choice, std::int64_t layers);
 
 // REQUIRES: the recipe has `precision`. schemes: of the recipe. Throws kInvalidArgument where no
-// linear of the decoder is quantized, or for a candidate that does not fit one.
+// linear of the decoder is quantized, for a candidate that does not fit one, or for a target of
+// bytes or bits that even the smallest candidates exceed.
 PrecisionChoice list_precision_units(const Checkpoint& source,
                                      const Recipe& recipe,
                                      const std::vector<LinearShape>& linears,

@@ -217,9 +217,10 @@ SearchReport search_from_json(const Json& node) {
     require(whole && !report.vision->epochs.empty(), ErrorKind::kCorrupt, vision.where(),
             ": is not finished");
   }
-  if (const Json precision = node.get("precision"); !precision.is_null())
+  // Folders of before these were measured do not have them.
+  if (const Json precision = node.find("precision"); !precision.is_null())
     report.precision = precision_from_json(precision);
-  report.answer_divergence = optional_double(node.get("answer_divergence"));
+  report.answer_divergence = optional_double(node.find("answer_divergence"));
   node.get("wins").for_each(
       [&](const std::string& choice, const Json& count) { report.wins[choice] = count.as_int(); });
   report.forwards = node.get_int("forwards");

@@ -15,7 +15,7 @@ class Sampler {
 
   // logits: [vocab]. Greedy at temperature 0 (the lowest id among equals); otherwise temperature,
   // top_k and top_p are applied in this order, as transformers does. Throws kCorrupt if a logit is
-  // NaN.
+  // NaN or +infinity, or all are -infinity.
   std::int32_t pick(const at::Tensor& logits);
 
  private:

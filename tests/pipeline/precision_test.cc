@@ -153,6 +153,9 @@ TEST_F(PrecisionTest, RefusesTargetsThatNothingReaches) {
   EXPECT_THAT(message_of(recipe({Kind::kBytes, 1000})), HasSubstr("the smallest candidates"));
   EXPECT_THAT(message_of(recipe({Kind::kDivergence, 0.0})), HasSubstr("no combination"));
   EXPECT_THROW(plan_quantize(path("model"), recipe({Kind::kBytes, 1000}), {}), Error);
+  Recipe asymmetric = recipe({Kind::kBitsPerWeight, 6.5});
+  asymmetric.precision->candidates.front().activation->symmetric = false;
+  EXPECT_THAT(message_of(asymmetric), HasSubstr("activations must be symmetric"));
   Recipe groups = recipe({Kind::kBitsPerWeight, 5.0});
   groups.precision->candidates.front().weight = {
       .bits = 4, .granularity = Granularity::kGroup, .group_size = 128};

@@ -49,6 +49,8 @@ TEST(SamplerTest, SameSeedSameTokens) {
 TEST(SamplerTest, RefusesNonsense) {
   EXPECT_THROW(Sampler({.temperature = -1.0}), Error);
   EXPECT_THROW(Sampler({.top_p = 0.0}), Error);
+  EXPECT_THROW(Sampler({}).pick(at::full({3}, -HUGE_VALF)), Error);
+  EXPECT_EQ(Sampler({}).pick(at::tensor({-HUGE_VALF, 0.0f})), 1);  // a masked token is no damage
   EXPECT_THROW(Sampler({}).pick(at::tensor({1.0f, std::numeric_limits<float>::quiet_NaN()})),
                Error);
   EXPECT_THROW(Sampler({}).pick(at::tensor({1.0f, std::numeric_limits<float>::infinity()})), Error);

@@ -36,7 +36,9 @@ ErrorKind kind_of(const std::function<void()>& call) {
 }
 
 TEST(OwnErrorsTest, LibTorchsBecomeOurs) {
+#ifndef __SANITIZE_ADDRESS__  // whose allocator ends the program instead
   EXPECT_EQ(kind_of([] { at::empty({std::int64_t{1} << 46}); }), ErrorKind::kResource);
+#endif
   EXPECT_EQ(kind_of([] { throw std::bad_alloc(); }), ErrorKind::kResource);
   EXPECT_EQ(kind_of([] { at::zeros({2, 3}).matmul(at::zeros({2, 3})); }), ErrorKind::kInternal);
   EXPECT_EQ(kind_of([] { throw Error(ErrorKind::kIo, "disk"); }), ErrorKind::kIo);
