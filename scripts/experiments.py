@@ -26,6 +26,7 @@ def main():
     parser.add_argument("--bits", nargs="+", default=["w4a4"], help="of weights and activations, for e9")
     parser.add_argument("--seeds", nargs="+", type=int, default=list(strategies.SEEDS), help="of the calibration data")
     parser.add_argument("--strategy", nargs="+", choices=strategies.ORDER, default=strategies.ORDER)
+    parser.add_argument("--method", nargs="+", choices=list(ladder.METHODS), default=list(ladder.METHODS), help="for e9")
     parser.add_argument("--cached", action="store_true", help="start nothing")
     parser.add_argument("--program", default="build/release/qvlm")
     options = parser.parse_args()
@@ -80,7 +81,7 @@ def e5(runs, options):
 
 
 def e9(runs, options):
-    return ladder.report(runs, options.model, options.bits, options.seeds)
+    return ladder.report(runs, options.model, options.bits, options.seeds, options.method)
 
 
 def e10(runs, options):

@@ -200,8 +200,8 @@ struct VisionEncoderOptions {
 // How much work a recipe may be that is made from a scheme's name.
 enum class Preset {
   kFast,      // rotation and nearest rounding; needs no data
-  kBalanced,  // smoothing, rotation, searched clips, GPTQ
-  kBest,      // the same on twice as many samples, with a clip for every input of a layer
+  kBalanced,  // smoothing, rotation, GPTQ
+  kBest,      // the same on twice as many samples, with searched clips for every input of a layer
 };
 constexpr const char* preset_name(Preset preset) {
   return preset == Preset::kFast ? "fast" : preset == Preset::kBalanced ? "balanced" : "best";

@@ -27,6 +27,8 @@ METHODS = {
     "smooth + rotate + gptq": ("smooth", "rotate", "gptq"),
     "smooth + rotate + gptq by kind": ("smooth", "rotate", "gptq", "by kind"),
     "searched + rotate + gptq": ("smooth search", "rotate", "gptq"),
+    "searched + rotate + gptq by kind": ("smooth search", "rotate", "gptq", "by kind"),
+    "searched, weight clips": ("smooth search", "rotate", "clips", "weights", "gptq"),
     "smooth + rotate + clips": ("smooth", "rotate", "clips"),
     "all": ("smooth", "rotate", "clips", "gptq"),
     "all, weight clips": ("smooth", "rotate", "clips", "weights", "gptq"),
@@ -65,8 +67,8 @@ def rules_of(method, weight_bits, activation_bits, seed):
     return rules
 
 
-def report(runs, models, bits, seeds):
-    return "\n".join(one_setting(runs, model, *bits_of(setting), seeds) for setting in bits for model in models)
+def report(runs, models, bits, seeds, methods):
+    return "\n".join(one_setting(runs, model, *bits_of(setting), seeds, methods) for setting in bits for model in models)
 
 
 def bits_of(setting):
@@ -75,8 +77,8 @@ def bits_of(setting):
     return int(weight), int(activation)
 
 
-def one_setting(runs, model, weight_bits, activation_bits, seeds):
-    calls = [(method, seed) for seed in seeds for method in METHODS]
+def one_setting(runs, model, weight_bits, activation_bits, seeds, methods):
+    calls = [(method, seed) for seed in seeds for method in methods]
     results = runs.all([lambda method=method, seed=seed: runs.with_recipe(
         model, rules_of(method, weight_bits, activation_bits, seed), CALIBRATION, ITEMS) for method, seed in calls])
     found = {}

@@ -125,13 +125,18 @@ std::string search_text(const SearchReport& report) {
   if (report.vision) text += vision_text(*report.vision);
   if (report.blocks.empty()) return text;
   std::string all = report.precision ? raised_text(*report.precision) + "\n" : "";
-  all += block_table(report).text() + "errors at the block's output, against the float model\n" +
-         token_text(report.blocks.back().token_errors) + text + plan_text(report);
+  // Where there was nothing to choose from, blocks have nothing to tell.
+  const bool searched = std::ranges::any_of(
+      report.blocks, [](const BlockReport& block) { return block.forwards > block.depth; });
+  if (searched)
+    all += block_table(report).text() + "errors at the block's output, against the float model\n";
+  all += token_text(report.blocks.back().token_errors) + text;
+  if (searched) all += plan_text(report);
   if (report.precision) all += precision_text(*report.precision);
   if (report.answer_divergence)
     all += "answers      mean KL to the float model " + format_small(*report.answer_divergence) +
            ", of the decoder as it was rounded\n";
-  return all + wins_text(report.wins);
+  return searched ? all + wins_text(report.wins) : all;
 }
 
 std::string cost_text(const SearchReport& report) {

@@ -59,11 +59,11 @@ std::vector<double> weight_clips(int bits) {
   return bits == 4 ? std::vector<double>{1, 0.95, 0.9, 0.85} : std::vector<double>{1};
 }
 
-//   per_linear: a clip for every input of a layer; some five times the work.
-SearchOptions make_search(const SchemeName& name, bool per_linear) {
+// A clip for every input of a layer, searched jointly over blocks.
+SearchOptions make_search(const SchemeName& name) {
   SearchOptions search;
   search.method = SearchMethod::kDescent;
-  search.per_linear = per_linear;
+  search.per_linear = true;
   search.token_weights = {.image = 1.0, .text = 5.0, .answer = 30.0};
   search.activation_clip = activation_clips(name.activation_bits);
   search.weight_clip = weight_clips(name.weight_bits);
@@ -89,14 +89,18 @@ Recipe Recipe::preset(std::string_view scheme,
   recipe.standard = make_scheme(name);
   recipe.overrides = {{"vision_tower\\..*|projector\\..*|lm_head", std::nullopt}};
   const bool low_bits = name.weight_bits < 8;
-  if (preset != Preset::kFast && name.activation_bits < 16)
-    recipe.transforms.emplace_back(SmoothOptions{});
+  if (preset != Preset::kFast && name.activation_bits < 16) {
+    // What an alpha for each input is worth shows below 8 bits (docs/experiments.md, E9).
+    SmoothOptions smooth;
+    if (name.activation_bits < 8) smooth.alpha.reset();
+    recipe.transforms.emplace_back(smooth);
+  }
   // Eight bits do without the transform while running, and other programs with it.
   if (low_bits)
     recipe.transforms.emplace_back(RotateOptions{.down_input = name.activation_bits < 8});
   if (preset != Preset::kFast && low_bits) {
     recipe.rounding.method = RoundingMethod::kGptq;
-    recipe.search = make_search(name, preset == Preset::kBest);
+    if (preset == Preset::kBest) recipe.search = make_search(name);
   }
   recipe.calibration.samples = preset == Preset::kBest ? 128 : 64;
   recipe.name = std::string(name.name) + " " + preset_name(preset);

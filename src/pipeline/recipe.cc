@@ -68,7 +68,8 @@ bool Recipe::smooths() const {
 Recipe complete_recipe(Recipe recipe) {
   if (recipe.search || !recipe.walks_decoder()) return recipe;
   recipe.search = SearchOptions{.held_out = false};
-  recipe.plan = {.strategy = PlanStrategy::kNone, .max_depth = 1};
+  // Units of precision are judged together by the blocks of the plan, whatever is searched.
+  if (!recipe.precision) recipe.plan = {.strategy = PlanStrategy::kNone, .max_depth = 1};
   return recipe;
 }
 

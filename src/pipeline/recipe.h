@@ -25,7 +25,7 @@ std::vector<MatchedLinear> match_recipe(const Recipe& recipe,
                                         const std::vector<LinearShape>& linears);
 
 // The recipe as quantize() runs it: where GPTQ or the choice of precision walk the decoder and no
-// search does, the search is one among one candidate, layer by layer.
+// search does, the search is one among one candidate; layer by layer, where nothing needs blocks.
 Recipe complete_recipe(Recipe recipe);
 
 // The schemes of the linears that are quantized, by their names. Throws as match_recipe() does.
