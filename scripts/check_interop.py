@@ -10,7 +10,8 @@ Quantizes MODEL with the w4a16 and w8a8 recipes into WORKDIR, and for each folde
   - transformers' logits and `qvlm generate --save-logits` agree.
 W8A8 is checked once more on a copy of MODEL with one decoder layer, where logits can be compared
 closely. Of a rotated model, whose down projections transform their inputs while it runs, logits are
-compared with transformers' after the package has applied the transform_config that qvlm declares.
+compared with transformers' after the package has applied the transform_config that qvlm declares. A
+folder with weights of 4 and 8 bits is loaded and its logits are compared.
 Prints a table, limits in brackets; exits 1 if anything disagrees.
 """
 
@@ -36,6 +37,7 @@ from interop.files import check_files, load_folder, real_weights
 ROOT = Path(__file__).resolve().parent.parent
 RECIPES = ROOT / "configs" / "recipes"
 ROTATED = "rotated-w4a4"
+MIXED = "mixed-w4a16"
 IMAGES = ROOT / "tests" / "data" / "llava" / "images"
 QUESTIONS = (
     (IMAGES / "a.png", "what colour is the circle?"),
@@ -179,6 +181,22 @@ def check_rotated(arguments, folder):
     yield from compare_logits(arguments, folder, model, LIMITS["w4a16"])
 
 
+def check_mixed(arguments, folder):
+    """Weights of 4 and 8 bits in one folder, as mixed precision writes them."""
+    shutil.rmtree(folder, ignore_errors=True)
+    recipe = yaml.safe_load((RECIPES / "w4a16.yaml").read_text())
+    recipe["overrides"].append({"match": r"decoder\.layers\.(0\.self_attn|1\.mlp)\..*", "weight": {"bits": 8}})
+    file = folder.with_suffix(".yaml")
+    file.write_text(yaml.safe_dump(recipe))
+    run(arguments.qvlm, "quantize", arguments.model, folder, "--recipe", file)
+    model, wrong = load_model(folder)
+    yield "every tensor of the folder has its place", not wrong, str(wrong or "")
+    schemes = [module.quantization_scheme for module in model.modules() if getattr(module, "quantization_scheme", None)]
+    bits = [scheme.weights.num_bits for scheme in schemes]
+    yield "transformers sees both schemes", (bits.count(4), bits.count(8)) == (77, 7), f"{bits.count(4)}, {bits.count(8)}"
+    yield from compare_logits(arguments, folder, model, LIMITS["w4a16"])
+
+
 def runs(arguments):
     """(name, source, recipe, limits) of every folder to check."""
     for recipe, limits in LIMITS.items():
@@ -207,9 +225,10 @@ def main():
             for what, passed, figure in check_recipe(arguments, source, recipe, folder, limits):
                 print(f"{name:14} {'ok  ' if passed else 'FAIL'} {what:42} {figure}", flush=True)
                 failures += not passed
-        for what, passed, figure in check_rotated(arguments, arguments.workdir / ROTATED):
-            print(f"{ROTATED:14} {'ok  ' if passed else 'FAIL'} {what:42} {figure}", flush=True)
-            failures += not passed
+        for name, check in ((ROTATED, check_rotated), (MIXED, check_mixed)):
+            for what, passed, figure in check(arguments, arguments.workdir / name):
+                print(f"{name:14} {'ok  ' if passed else 'FAIL'} {what:42} {figure}", flush=True)
+                failures += not passed
     return 1 if failures else 0
 
 

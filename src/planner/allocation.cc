@@ -158,7 +158,7 @@ Allocation allocate_within_error(const std::vector<AllocationBlock>& blocks, dou
   const std::vector<Front> fronts = join_blocks(blocks, std::numeric_limits<std::int64_t>::max());
   const Front& all = fronts.back();
   require(all.back().error <= error, ErrorKind::kInvalidArgument,
-          "precision: no combination of candidates has an error of at most ", error,
+          "precision: no combination of candidates has a predicted KL of at most ", error,
           "; the least is ", all.back().error);
   const auto found = std::partition_point(all.begin(), all.end(),
                                           [&](const Point& point) { return point.error > error; });
