@@ -136,12 +136,12 @@ using ProgressCallback = std::function<void(const Progress&)>;
 struct QuantizeOptions {
   bool overwrite = false;           // replace an existing output folder
   std::filesystem::path data = {};  // for recipes that search: docs/calibration.md
-  // Finished blocks and epochs of a search are kept beside `out`, in "<out>.search.json", until
-  // `out` is written. True: go on from there; a run with another model, recipe or data is refused.
-  // False: a file that is there is refused, or with `overwrite` begun anew.
+  // Finished layers, blocks and epochs of a search are kept beside `out`, in "<out>.search.json",
+  // until `out` is written. True: go on from there; a run with another model, recipe or data is
+  // refused. False: a file that is there is refused, or with `overwrite` begun anew.
   bool resume = false;
-  // Asked after every block, and after every epoch of the vision encoder; true ends the run there,
-  // to be resumed later. May be empty.
+  // Asked at every layer that is smoothed, after every block, and after every epoch of the vision
+  // encoder; true ends the run there, to be resumed later. May be empty.
   std::function<bool()> stop_requested = {};
 };
 

@@ -62,8 +62,10 @@ struct AwqOptions {};
 
 // QuaRot (Ashkboos et al. 2024): Hadamard matrices spread what is large in few channels over all.
 struct RotateOptions {
-  bool residual_stream = true;  // of the decoder; folded into weights, gains of norms too
-  bool values = true;           // between values and output of the attention; folded
+  // Of the decoder; folded into weights, gains of norms too. Nothing: unless the head is tied, as
+  // that table would have to hold two matrices.
+  std::optional<bool> residual_stream = {};
+  bool values = true;  // between values and output of the attention; folded
   // The input of down projections whose input is quantized; turned while running, by the same pass
   // that makes its codes.
   bool down_input = true;
@@ -81,7 +83,7 @@ enum class RoundingMethod {
 
 struct RoundingOptions {
   RoundingMethod method = RoundingMethod::kNearest;
-  double damping = 0.01;  // added to the second moments' diagonal, as a share of its mean
+  double damping = 0.01;  // added to the second moments' diagonal, as a share of its mean; to 1
   bool act_order = true;  // the columns with the largest inputs first; groups stay as they are
 };
 
@@ -93,7 +95,7 @@ struct PrecisionTarget {
     kDivergence,     // the smallest result whose answers have at most this predicted KL to float
   };
   Kind kind = Kind::kBitsPerWeight;
-  double value = 0.0;
+  double value = 0.0;  // 1 to 32 bits, 1 to 1e15 bytes, or a KL of 0 to 1e6
 };
 
 // Mixed precision: some linears of the decoder get another scheme than `default` and `overrides`
@@ -201,7 +203,8 @@ struct VisionEncoderOptions {
 enum class Preset {
   kFast,      // rotation and nearest rounding; needs no data
   kBalanced,  // smoothing, rotation, GPTQ
-  kBest,      // the same on twice as many samples, with searched clips for every input of a layer
+  kBest,      // the same on twice as many samples, with searched clips for every input of a layer,
+              // at 8 bits too
 };
 constexpr const char* preset_name(Preset preset) {
   return preset == Preset::kFast ? "fast" : preset == Preset::kBalanced ? "balanced" : "best";

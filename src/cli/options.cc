@@ -5,6 +5,7 @@
 #include <map>
 
 #include "base/error.h"
+#include "pipeline/recipe.h"
 
 namespace qvlm::cli {
 namespace {
@@ -116,6 +117,11 @@ void add_packed_cache(CLI::App* verb, std::string& file) {
            "keep the weights as the kernels want them in this file: later loads map it");
 }
 
+CLI::Validator target_check(PrecisionTarget::Kind kind, const char* expected) {
+  const NumberRange range = target_range(kind);
+  return number_between(range.low, range.high, expected);
+}
+
 // Mixed precision: one of three targets, with --scheme.
 void add_targets(CLI::App* verb, std::optional<PrecisionTarget>& target, CLI::Option* file) {
   using Kind = PrecisionTarget::Kind;
@@ -127,7 +133,7 @@ void add_targets(CLI::App* verb, std::optional<PrecisionTarget>& target, CLI::Op
       add("--target-bpw", Kind::kBitsPerWeight,
           "mixed precision: linears that need it get more bits than the scheme has, until the "
           "decoder's take so many bits a weight, scales included")
-          ->check(number_between(1.0, 32.0, "a number from 1 to 32"))
+          ->check(target_check(Kind::kBitsPerWeight, "a number from 1 to 32"))
           ->type_name("BITS");
   const std::map<std::string, double> units = {{"B", 1.0}, {"KB", 1e3}, {"MB", 1e6}, {"GB", 1e9}};
   CLI::Option* size =
@@ -136,12 +142,12 @@ void add_targets(CLI::App* verb, std::optional<PrecisionTarget>& target, CLI::Op
           ->transform(CLI::AsNumberWithUnit(units, static_cast<CLI::AsNumberWithUnit::Options>(
                                                        CLI::AsNumberWithUnit::CASE_INSENSITIVE |
                                                        CLI::AsNumberWithUnit::UNIT_OPTIONAL)))
-          ->check(number_between(1.0, 1e18, "a number of bytes"))
+          ->check(target_check(Kind::kBytes, "a number of bytes"))
           ->type_name("SIZE");
   CLI::Option* divergence =
       add("--max-kl", Kind::kDivergence,
           "the same until the answers' predicted KL to the float model is at most this")
-          ->check(number_between(0.0, 1e6, "a number from 0"))
+          ->check(target_check(Kind::kDivergence, "a number from 0"))
           ->type_name("KL");
   bits->excludes(size)->excludes(divergence);
   size->excludes(divergence);
@@ -162,7 +168,7 @@ void add_recipe(CLI::App* verb, RecipeChoice& recipe) {
               if (name == preset_name(preset)) recipe.preset = preset;
             }
           },
-          "how much work --scheme is worth; fast needs no data; default balanced")
+          "how much work --scheme is worth; fast needs no data without a target; default balanced")
       ->check(CLI::IsMember({"fast", "balanced", "best"}))
       ->type_name("HOW")
       ->excludes(file);

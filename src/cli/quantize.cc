@@ -121,8 +121,8 @@ void run(const QuantizeCommand& command, const CommonOptions& common) {
   const Recipe recipe = command.recipe.load();
   check_output(command.report);
   QuantizeOptions options{command.overwrite, command.data, command.resume, {}};
-  // A search ends after the block it is at; anything else ends at once.
-  const bool resumable = recipe.walks_decoder() || recipe.vision_encoder.has_value();
+  // What looks at data ends behind the layer or block that it is at; anything else ends at once.
+  const bool resumable = recipe.needs_data();
   if (resumable) options.stop_requested = is_interrupted;
   QuantizeReport report;
   {

@@ -12,7 +12,7 @@
 #include "eval/speed.h"
 #include "io/sha256.h"
 #include "model/memory_plan.h"
-#include "tensor/own_errors.h"
+#include "tensor/public_call.h"
 
 namespace qvlm {
 namespace {
@@ -106,7 +106,7 @@ Report evaluate(const std::filesystem::path& model,
                 const std::filesystem::path& data,
                 const EvaluateOptions& options,
                 const ProgressCallback& progress) {
-  return with_own_errors([&] { return run_evaluation(model, data, options, progress); });
+  return public_call([&] { return run_evaluation(model, data, options, progress); });
 }
 
 }  // namespace qvlm

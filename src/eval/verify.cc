@@ -10,7 +10,7 @@
 #include "eval/tensor_check.h"
 #include "io/checksums.h"
 #include "model/prompt_encoder.h"
-#include "tensor/own_errors.h"
+#include "tensor/public_call.h"
 
 namespace qvlm {
 namespace {
@@ -200,7 +200,7 @@ void Verification::run_model() {
 VerifyReport verify(const fs::path& folder,
                     const VerifyOptions& options,
                     const ProgressCallback& progress) {
-  return with_own_errors([&] { return Verification(folder, options, progress).run(); });
+  return public_call([&] { return Verification(folder, options, progress).run(); });
 }
 
 }  // namespace qvlm

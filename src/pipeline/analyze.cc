@@ -8,7 +8,7 @@
 #include "pipeline/source_check.h"
 #include "pipeline/transform_run.h"
 #include "search/neighbour_entropy.h"
-#include "tensor/own_errors.h"
+#include "tensor/public_call.h"
 
 namespace qvlm {
 namespace {
@@ -147,7 +147,7 @@ Analysis analyze(const std::filesystem::path& model,
                  const Recipe& recipe,
                  const AnalyzeOptions& options,
                  const ProgressCallback& progress) {
-  return with_own_errors([&] { return run_analysis(model, data, recipe, options, progress); });
+  return public_call([&] { return run_analysis(model, data, recipe, options, progress); });
 }
 
 }  // namespace qvlm

@@ -57,8 +57,10 @@ double forecast_precision(const Workload& work,
 double forecast_gptq(const Workload& work, const MachineSpeed& speed);
 double forecast_smoothing(const Workload& work, const MachineSpeed& speed);
 
-// Bytes that GPTQ adds to those of the search, and transforms to all that loads a tensor.
+// Bytes that GPTQ adds to those of the search, that smoothing takes before it, and that transforms
+// add to all that loads a tensor.
 std::int64_t gptq_bytes(const Workload& work);
+std::int64_t smoothing_bytes(const Workload& work);
 std::int64_t transform_bytes(const Workload& work);
 
 // Seconds that rounding and writing all linears take.

@@ -1,14 +1,16 @@
 // What transforms and GPTQ take: seconds and bytes.
 #include <algorithm>
 
+#include "base/parallel.h"
 #include "model/linear_list.h"
 #include "model/llama.h"
 #include "pipeline/forecast.h"
+#include "transforms/scale_search.h"
 
 namespace qvlm {
 namespace {
 
-constexpr std::int64_t kDoubleBytes = 8;
+constexpr std::int64_t kDoubleBytes = 8, kFloatBytes = 4;
 constexpr double kAlphas = 21.0;
 
 // The quantized linears of one decoder layer.
@@ -19,6 +21,20 @@ std::vector<LinearShape> layer_linears(const Workload& work) {
       linears.push_back(linear);
   }
   return linears;
+}
+
+// Widths of the inputs of one decoder layer that quantized linears read.
+std::vector<std::int64_t> layer_inputs(const Workload& work) {
+  std::vector<std::int64_t> widths(DecoderLayer::kInputs, 0);
+  for (const LinearShape& linear : layer_linears(work))
+    widths[static_cast<std::size_t>(DecoderLayer::input_of(linear.name))] = linear.in;
+  return widths;
+}
+
+bool searches_scales(const Transform& transform) {
+  if (std::holds_alternative<AwqOptions>(transform)) return true;
+  const auto* smooth = std::get_if<SmoothOptions>(&transform);
+  return smooth != nullptr && !smooth->alpha;
 }
 
 bool uses_gptq(const Workload& work) {
@@ -43,10 +59,14 @@ double forecast_gptq(const Workload& work, const MachineSpeed& speed) {
   double flops = 0.0;
   for (const LinearShape& linear : layer_linears(work)) {
     const auto in = static_cast<double>(linear.in), out = static_cast<double>(linear.out);
-    // Its part of a run of the layer, its moments, a Cholesky factor in double precision, which
-    // takes about twice as long as in float32, the columns' errors carried on.
-    flops +=
-        2.0 * tokens * in * out + 2.0 * tokens * in * in + 2.0 / 3.0 * in * in * in + in * in * out;
+    // Its part of a run of the layer, and the columns' errors carried on.
+    flops += 2.0 * tokens * in * out + in * in * out;
+  }
+  for (const std::int64_t width : layer_inputs(work)) {
+    const auto in = static_cast<double>(width);
+    // Half of the moments, and a Cholesky factor in double precision, which takes about twice as
+    // long as in float32.
+    flops += tokens * in * in + 2.0 / 3.0 * in * in * in;
   }
   return static_cast<double>(work.config.text.layers) * flops / speed.flops;
 }
@@ -58,8 +78,7 @@ double forecast_smoothing(const Workload& work, const MachineSpeed& speed) {
   double seconds = 0.0;
   for (const Transform& transform : work.recipe.transforms) {
     if (std::holds_alternative<RotateOptions>(transform)) continue;
-    const auto* smooth = std::get_if<SmoothOptions>(&transform);
-    const bool searches = smooth == nullptr || !smooth->alpha;
+    const bool searches = searches_scales(transform);
     seconds +=
         ((searches ? 3.0 : 2.0) * layers * decoder_flops(work) + vision_flops(work)) / speed.flops;
     // Every alpha rounds all weights and multiplies some tokens.
@@ -70,17 +89,38 @@ double forecast_smoothing(const Workload& work, const MachineSpeed& speed) {
 
 std::int64_t gptq_bytes(const Workload& work) {
   if (!uses_gptq(work)) return 0;
-  std::int64_t codes = 0, moments = 0, widest = 0;
-  std::int64_t last = 0;
-  for (const LinearShape& linear : layer_linears(work)) {
+  std::int64_t codes = 0, moments = 0, inputs = 0, widest = 0;
+  for (const LinearShape& linear : layer_linears(work))
     codes += linear.out * linear.in;
-    widest = std::max(widest, linear.in);
-    if (linear.in != last) moments += linear.in * linear.in;
-    last = linear.in;
+  for (const std::int64_t width : layer_inputs(work)) {
+    moments += width * width;
+    inputs += width;
+    widest = std::max(widest, width);
   }
-  // All codes until they are written, one layer's moments, and the copies that a factorization
-  // takes.
-  return work.config.text.layers * codes + kDoubleBytes * (2 * moments + 5 * widest * widest);
+  // All codes until they are written; one layer's weights, rounded; its inputs of as many samples
+  // as there are threads; its moments; and the copies that a factorization takes.
+  return work.config.text.layers * codes + kFloatBytes * codes +
+         kFloatBytes * thread_count() * mean_tokens(work) * inputs +
+         kDoubleBytes * (moments + 5 * widest * widest);
+}
+
+std::int64_t smoothing_bytes(const Workload& work) {
+  if (!work.recipe.smooths()) return 0;
+  const TextConfig& text = work.config.text;
+  std::int64_t layer = 0, widest = 0;
+  for (const LinearShape& linear : list_linears(work.config)) {
+    if (!linear.name.starts_with("decoder.layers.0.")) continue;
+    layer += linear.out * linear.in;
+    widest = std::max({widest, linear.out, linear.in});
+  }
+  // The states in front of a layer and behind it, and the layer.
+  std::int64_t values = 2 * work.tokens * text.hidden_size + layer;
+  if (std::ranges::any_of(work.recipe.transforms, searches_scales)) {
+    constexpr std::int64_t kTokens = 1024, kCopies = 6;  // see ScaleSearch
+    values += layer + kTokens * 4 * widest;
+    values += thread_count() * kCopies * widest * (ScaleSearch::kRows + kTokens);
+  }
+  return kFloatBytes * values;
 }
 
 std::int64_t transform_bytes(const Workload& work) {
@@ -91,7 +131,7 @@ std::int64_t transform_bytes(const Workload& work) {
   const TextConfig& text = work.config.text;
   largest = std::max(largest, text.vocab_size * text.hidden_size);
   // In float32: what a step takes, and what it makes.
-  constexpr std::int64_t kCopies = 2, kFloatBytes = 4;
+  constexpr std::int64_t kCopies = 2;
   return kCopies * kFloatBytes * largest;
 }
 

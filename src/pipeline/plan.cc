@@ -16,7 +16,7 @@
 #include "pipeline/recipe.h"
 #include "pipeline/source_check.h"
 #include "pipeline/stored_size.h"
-#include "tensor/own_errors.h"
+#include "tensor/public_call.h"
 #include "transforms/rotate.h"
 
 namespace qvlm {
@@ -225,7 +225,7 @@ QuantizePlan make_plan_of(const fs::path& model,
 QuantizePlan plan_quantize(const fs::path& model,
                            const Recipe& given,
                            const QuantizePlanOptions& options) {
-  return with_own_errors([&] { return make_plan_of(model, given, options); });
+  return public_call([&] { return make_plan_of(model, given, options); });
 }
 
 }  // namespace qvlm

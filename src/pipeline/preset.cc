@@ -98,10 +98,8 @@ Recipe Recipe::preset(std::string_view scheme,
   // Eight bits do without the transform while running, and other programs with it.
   if (low_bits)
     recipe.transforms.emplace_back(RotateOptions{.down_input = name.activation_bits < 8});
-  if (preset != Preset::kFast && low_bits) {
-    recipe.rounding.method = RoundingMethod::kGptq;
-    if (preset == Preset::kBest) recipe.search = make_search(name);
-  }
+  if (preset != Preset::kFast && low_bits) recipe.rounding.method = RoundingMethod::kGptq;
+  if (preset == Preset::kBest) recipe.search = make_search(name);
   recipe.calibration.samples = preset == Preset::kBest ? 128 : 64;
   recipe.name = std::string(name.name) + " " + preset_name(preset);
   if (target) {

@@ -18,7 +18,7 @@
 #include "quant/quantized_tensor.h"
 #include "quant/weight_error.h"
 #include "tensor/file_tensor.h"
-#include "tensor/own_errors.h"
+#include "tensor/public_call.h"
 
 namespace qvlm {
 namespace {
@@ -70,6 +70,10 @@ bool is_written(const std::filesystem::path& out, const std::string& run) {
   return Json::load(out / kOwnFile).get_string("run", "") == run;
 }
 
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
 // What a run of quantize() shares between its steps.
 class Quantization {
  public:
@@ -100,8 +104,7 @@ class Quantization {
     }
     report_.source_bytes = checkpoint_.file_bytes();
     if (!report_.stopped) report_.result_bytes = Checkpoint::open(out_).file_bytes();
-    report_.seconds =
-        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    report_.seconds = seconds_since(start);
     return std::move(report_);
   }
 
@@ -140,10 +143,16 @@ void Quantization::search_and_write() {
   SearchJournal journal(journal_file(out_), run_, options_.resume, options_.overwrite);
   const CalibrationSamples samples = load_samples(
       checkpoint_.folder(), manifest.sample(recipe_.calibration.samples, recipe_.calibration.seed));
-  floats_ = transform_weights(checkpoint_, recipe_, schemes_, samples, progress_);
+  const auto start = std::chrono::steady_clock::now();
+  floats_ = transform_weights(checkpoint_, recipe_, schemes_, samples, progress_,
+                              {&journal, options_.stop_requested});
+  report_.stopped = floats_ == nullptr;
+  if (report_.stopped) return;
+  const double transform_seconds = seconds_since(start);
   SearchRun search = run_search({floats_, config_, recipe_, schemes_, precision, samples},
                                 options_.stop_requested, journal, progress_);
   search.report.calibration = describe_samples(samples, manifest);
+  search.report.other_seconds += transform_seconds;
   schemes_ = std::move(search.schemes);
   codes_ = std::move(search.codes);
   norm_gains_ = std::move(search.norm_gains);
@@ -213,8 +222,7 @@ QuantizeReport quantize(const std::filesystem::path& model,
                         const QuantizeOptions& options,
                         const ProgressCallback& progress) {
   const Recipe complete = complete_recipe(recipe);
-  return with_own_errors(
-      [&] { return Quantization(model, out, complete, options, progress).run(); });
+  return public_call([&] { return Quantization(model, out, complete, options, progress).run(); });
 }
 
 }  // namespace qvlm

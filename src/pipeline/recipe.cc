@@ -21,6 +21,26 @@ std::regex compile_pattern(const Recipe& recipe, const std::string& pattern) {
   }
 }
 
+void check_range(const Recipe& recipe, const char* what, double value, NumberRange range) {
+  require(value >= range.low && value <= range.high, ErrorKind::kInvalidArgument, "recipe '",
+          recipe.name, "': ", what, ": expected ", range.low, " to ", range.high, ", got ", value);
+}
+
+void check_numbers(const Recipe& recipe) {
+  for (const Transform& transform : recipe.transforms) {
+    const auto* smooth = std::get_if<SmoothOptions>(&transform);
+    if (smooth != nullptr && smooth->alpha)
+      check_range(recipe, "alpha", *smooth->alpha, kAlphaRange);
+  }
+  check_range(recipe, "damping", recipe.rounding.damping, kDampingRange);
+  if (!recipe.precision) return;
+  const PrecisionOptions& precision = *recipe.precision;
+  check_range(recipe, "precision: target", precision.target.value,
+              target_range(precision.target.kind));
+  require(!precision.candidates.empty() && precision.samples > 0, ErrorKind::kInvalidArgument,
+          "recipe '", recipe.name, "': precision: expected candidates, and samples to measure on");
+}
+
 void check_scheme(const Recipe& recipe, const LinearScheme& scheme) {
   const std::string where = "recipe '" + recipe.name + "'";
   check_weight_scheme(scheme.weight, where);
@@ -75,6 +95,7 @@ Recipe complete_recipe(Recipe recipe) {
 
 std::vector<MatchedLinear> match_recipe(const Recipe& recipe,
                                         const std::vector<LinearShape>& linears) {
+  check_numbers(recipe);
   if (recipe.standard) check_scheme(recipe, *recipe.standard);
   std::vector<MatchedLinear> matched(linears.size(), {recipe.standard, kDefaultRule});
   for (const Override& change : recipe.overrides) {

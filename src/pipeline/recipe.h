@@ -12,6 +12,24 @@
 
 namespace qvlm {
 
+// What a number of a recipe may be.
+struct NumberRange {
+  double low = 0.0, high = 0.0;
+};
+inline constexpr NumberRange kAlphaRange{0.0, 1.0}, kDampingRange{1e-6, 1.0};
+// PrecisionTarget::value.
+constexpr NumberRange target_range(PrecisionTarget::Kind kind) {
+  switch (kind) {
+    case PrecisionTarget::Kind::kBitsPerWeight:
+      return {1.0, 32.0};
+    case PrecisionTarget::Kind::kBytes:
+      return {1.0, 1e15};
+    case PrecisionTarget::Kind::kDivergence:
+      return {0.0, 1e6};
+  }
+  return {};
+}
+
 // What a recipe says of one linear.
 struct MatchedLinear {
   std::optional<LinearScheme> scheme;  // nothing: it stays float
@@ -20,7 +38,8 @@ struct MatchedLinear {
 inline constexpr const char* kDefaultRule = "default";
 
 // What the recipe says of each linear, in their order. Throws kInvalidArgument if a pattern matches
-// no linear, a group size does not divide a linear's inputs, or nothing is quantized at all.
+// no linear, a group size does not divide a linear's inputs, or nothing is quantized at all; and
+// for numbers of the recipe that are out of their range.
 std::vector<MatchedLinear> match_recipe(const Recipe& recipe,
                                         const std::vector<LinearShape>& linears);
 

@@ -81,7 +81,9 @@ class RecipeReader : private YamlReader {
     for (const auto& [key, kind] : {std::pair{"target_bpw", Kind::kBitsPerWeight},
                                     {"target_bytes", Kind::kBytes},
                                     {"max_kl", Kind::kDivergence}}) {
-      if (node[key].IsDefined()) targets.push_back({kind, number(node, key, 0.0, 0.0, 1e18)});
+      if (!node[key].IsDefined()) continue;
+      const NumberRange range = target_range(kind);
+      targets.push_back({kind, number(node, key, range.low, range.low, range.high)});
     }
     require(targets.size() == 1, ErrorKind::kInvalidArgument, where(node),
             "give one of target_bpw, target_bytes and max_kl");

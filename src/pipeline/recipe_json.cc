@@ -81,7 +81,7 @@ Json transform_json(const AwqOptions& /*options*/) {
 
 Json transform_json(const RotateOptions& options) {
   Json json = Json::object();
-  json.set("residual_stream", options.residual_stream);
+  json.set("residual_stream", options.residual_stream ? Json(*options.residual_stream) : Json());
   json.set("values", options.values);
   json.set("down_input", options.down_input);
   json.set("seed", seed_json(options.seed));

@@ -1,5 +1,7 @@
 #include "pipeline/recipe_transforms_file.h"
 
+#include "pipeline/recipe.h"
+
 namespace qvlm {
 namespace {
 
@@ -10,7 +12,7 @@ SmoothOptions read_smooth(const YamlReader& yaml, const YAML::Node& node) {
   if (alpha.IsDefined() && alpha.IsScalar() && alpha.Scalar() == "search") {
     options.alpha.reset();
   } else {
-    options.alpha = yaml.number(node, "alpha", *options.alpha, 0.0, 1.0);
+    options.alpha = yaml.number(node, "alpha", *options.alpha, kAlphaRange.low, kAlphaRange.high);
   }
   return options;
 }
@@ -23,11 +25,12 @@ AwqOptions read_awq(const YamlReader& yaml, const YAML::Node& node) {
 RotateOptions read_rotate(const YamlReader& yaml, const YAML::Node& node) {
   yaml.check_keys(node, "'rotate'", {"residual_stream", "values", "down_input", "seed"});
   RotateOptions options;
-  options.residual_stream = yaml.optional<bool>(node, "residual_stream", options.residual_stream);
+  if (node["residual_stream"].IsDefined())
+    options.residual_stream = yaml.required<bool>(node, "residual_stream");
   options.values = yaml.optional<bool>(node, "values", options.values);
   options.down_input = yaml.optional<bool>(node, "down_input", options.down_input);
   options.seed = yaml.optional<std::uint64_t>(node, "seed", options.seed);
-  require(options.residual_stream || options.values || options.down_input,
+  require(options.residual_stream.value_or(true) || options.values || options.down_input,
           ErrorKind::kInvalidArgument, yaml.where(node), "'rotate' turns nothing");
   return options;
 }
@@ -47,7 +50,8 @@ RoundingOptions read_rounding(const YamlReader& yaml, const YAML::Node& node) {
   options.method = yaml.choice<RoundingMethod>(
       node, "method", {{"nearest", RoundingMethod::kNearest}, {"gptq", RoundingMethod::kGptq}},
       options.method);
-  options.damping = yaml.number(node, "damping", options.damping, 1e-6, 1.0);
+  options.damping =
+      yaml.number(node, "damping", options.damping, kDampingRange.low, kDampingRange.high);
   options.act_order = yaml.optional<bool>(node, "act_order", options.act_order);
   return options;
 }

@@ -1,12 +1,14 @@
 #include "pipeline/search_journal.h"
 
+#include <utility>
+
 #include "base/error.h"
 #include "base/mapped_file.h"
 
 namespace qvlm {
 namespace {
 
-constexpr const char* kFormat = "qvlm-search-3";
+constexpr const char* kFormat = "qvlm-search-4";
 
 Json settings_to_json(const std::vector<Setting>& settings) {
   Json list = Json::array();
@@ -42,6 +44,22 @@ std::vector<double> doubles_from_json(const Json& node) {
   return values;
 }
 
+Json alphas_to_json(const Alphas& alphas) {
+  Json list = Json::array();
+  for (const std::optional<double>& alpha : alphas)
+    list.append(alpha ? Json(*alpha) : Json());
+  return list;
+}
+
+Alphas alphas_from_json(const Json& node) {
+  Alphas alphas;
+  for (std::size_t i = 0; i < node.size(); ++i) {
+    const Json alpha = node.at(i);
+    alphas.push_back(alpha.is_null() ? std::nullopt : std::optional(alpha.as_double()));
+  }
+  return alphas;
+}
+
 std::vector<std::vector<double>> matrix_from_json(const Json& node) {
   std::vector<std::vector<double>> rows;
   for (std::size_t i = 0; i < node.size(); ++i)
@@ -70,6 +88,9 @@ void SearchJournal::read() {
   require(json.get_string("run") == run_, ErrorKind::kInvalidArgument, file_.string(),
           ": is of a run with another model, recipe, data or version; use the same ones to resume "
           "it, or overwrite to begin anew");
+  const Json alphas = json.get("alphas");
+  for (std::size_t i = 0; i < alphas.size(); ++i)
+    alphas_.push_back(alphas_from_json(alphas.at(i)));
   vision_ = json.get("vision");
   const Json plan = json.get("plan");
   if (plan.is_null()) return;
@@ -98,6 +119,10 @@ void SearchJournal::write() const {
   Json json = Json::object();
   json.set("format", kFormat);
   json.set("run", run_);
+  Json alphas = Json::array();
+  for (const Alphas& layer : alphas_)
+    alphas.append(alphas_to_json(layer));
+  json.set("alphas", alphas);
   json.set("vision", vision_);
   json.set("plan", plan_ ? plan_to_json(*plan_) : Json());
   json.set("entropy", list_to_json(entropy_));
@@ -106,11 +131,20 @@ void SearchJournal::write() const {
   write_text_file(file_, json.dump(1) + "\n");
 }
 
+const Alphas* SearchJournal::find_alphas(std::int64_t layer) const {
+  return std::cmp_less(layer, alphas_.size()) ? &alphas_[static_cast<std::size_t>(layer)] : nullptr;
+}
+
 const FinishedBlock* SearchJournal::find_block(std::int64_t first) const {
   for (const FinishedBlock& block : blocks_) {
     if (block.report.first == first) return &block;
   }
   return nullptr;
+}
+
+void SearchJournal::add_alphas(const Alphas& alphas) {
+  alphas_.push_back(alphas);
+  write();
 }
 
 void SearchJournal::set_vision(const Json& vision) {

@@ -1,7 +1,8 @@
-// What a search has finished, on disk after every block and every epoch of the vision encoder, so
-// that a run that was stopped or killed goes on from there. It holds choices, not activations: a
-// resumed run computes the states behind finished blocks again, which takes two forwards a layer
-// where the search took dozens, and gives the same bits.
+// What a search has finished, on disk after every smoothed layer, every block and every epoch of
+// the vision encoder, so that a run that was stopped or killed goes on from there. It holds
+// choices, not activations: a resumed run computes the states behind them again, which takes a few
+// forwards a layer where the search took dozens, and rounds finished blocks again. The same bits
+// come out, whatever the number of threads.
 #pragma once
 
 #include <filesystem>
@@ -12,6 +13,7 @@
 #include "base/json.h"
 #include "pipeline/search_json.h"
 #include "search/candidates.h"
+#include "transforms/smooth.h"
 
 namespace qvlm {
 
@@ -29,6 +31,9 @@ class SearchJournal {
   SearchJournal(std::filesystem::path file, std::string run, bool resume, bool overwrite);
 
   const std::string& run() const { return run_; }
+  // What smoothing searched for this decoder layer, counted through all smoothings of the recipe
+  // that search; or null.
+  const Alphas* find_alphas(std::int64_t layer) const;
   const std::optional<BlockPlan>& plan() const { return plan_; }
   const std::vector<double>& entropy() const { return entropy_; }
   // AllocationBlock::error of the blocks of the plan that were measured for mixed precision.
@@ -39,6 +44,7 @@ class SearchJournal {
   const FinishedBlock* find_block(std::int64_t first) const;
 
   // Each writes the file anew, flushed to disk.
+  void add_alphas(const Alphas& alphas);
   void set_vision(const Json& vision);
   void set_plan(const BlockPlan& plan, const std::vector<double>& entropy);
   void add_precision(const std::vector<std::vector<double>>& error);
@@ -52,6 +58,7 @@ class SearchJournal {
 
   std::filesystem::path file_;
   std::string run_;
+  std::vector<Alphas> alphas_;
   Json vision_;
   std::optional<BlockPlan> plan_;
   std::vector<double> entropy_;

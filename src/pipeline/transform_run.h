@@ -4,22 +4,31 @@
 
 #include <qvlm/quantize.h>
 
+#include <functional>
 #include <memory>
 
 #include "calib/samples.h"
 #include "io/declare_quantization.h"
 #include "io/hf_config.h"
+#include "pipeline/search_journal.h"
 #include "transforms/transformed_weights.h"
 
 namespace qvlm {
 
+// What a run that can be stopped keeps and asks.
+struct Resumable {
+  SearchJournal* journal = nullptr;  // keeps the alphas that were searched; null: nothing does
+  std::function<bool()> stop_requested = {};  // asked at every layer; may be empty
+};
+
 // schemes: of the recipe. samples: what smoothing is measured on; may be empty for recipes that do
-// not smooth. Progress
-// counts layers. Throws what make_rotation() does, and kInternal for smoothing without samples.
+// not smooth. Progress counts layers. Null when it was stopped. Throws what make_rotation() and the
+// journal do, and kInternal for smoothing without samples.
 std::shared_ptr<const TransformedWeights> transform_weights(const Checkpoint& checkpoint,
                                                             const Recipe& recipe,
                                                             const LinearSchemes& schemes,
                                                             const CalibrationSamples& samples,
-                                                            const ProgressCallback& progress);
+                                                            const ProgressCallback& progress,
+                                                            const Resumable& resumable = {});
 
 }  // namespace qvlm

@@ -3,11 +3,10 @@
 #include <algorithm>
 
 #include "base/parallel.h"
+#include "rounding/tiles.h"
 
 namespace qvlm {
 namespace {
-
-constexpr std::int64_t kTile = 256;  // rows and columns that one thread computes at a time
 
 // The factor of one tile on the diagonal.
 bool factorize_tile(at::Tensor tile) {
@@ -19,17 +18,6 @@ bool factorize_tile(at::Tensor tile) {
     tile.copy_(factor);
   });
   return positive;
-}
-
-// Calls fn(begin, end) for the tiles of [first, n), the last one first: it has the longest rows.
-template <typename Fn>
-void for_tiles(std::int64_t first, std::int64_t n, const Fn& fn) {
-  const std::int64_t tiles = (n - first + kTile - 1) / kTile;
-  for_each_apart(tiles, [&](std::int64_t i) {
-    const c10::InferenceMode inference;
-    const std::int64_t begin = first + (tiles - 1 - i) * kTile;
-    fn(begin, std::min(begin + kTile, n));
-  });
 }
 
 }  // namespace

@@ -12,7 +12,7 @@
 #include "runtime/reply_writer.h"
 #include "runtime/sampler.h"
 #include "runtime/session_state.h"
-#include "tensor/own_errors.h"
+#include "tensor/public_call.h"
 
 namespace qvlm {
 namespace {
@@ -181,7 +181,7 @@ Reply Conversation::ask(const Question& question,
                      "running the prompt");
   state_->make_room(reply.prompt_tokens + limit);
 
-  with_own_errors([&] { state_->answer(prompt, question, options, limit, writer, reply); });
+  public_call([&] { state_->answer(prompt, question, options, limit, writer, reply); });
   if (!reply.text.empty()) {
     prompt.turns.push_back({Role::kAssistant, as_history(reply.text), 0});
     state_->turns = std::move(prompt.turns);

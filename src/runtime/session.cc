@@ -8,7 +8,7 @@
 #include "base/process_memory.h"
 #include "model/memory_plan.h"
 #include "runtime/session_state.h"
-#include "tensor/own_errors.h"
+#include "tensor/public_call.h"
 
 namespace qvlm {
 namespace {
@@ -38,7 +38,7 @@ Session Session::open(const std::filesystem::path& model, const SessionOptions& 
       budget->reserve(weight_bytes, join("the weights of ", model.string()));
   check_cpu_level();
   Engine engine =
-      with_own_errors([&] { return Engine::load(model, options.execution, options.packed_cache); });
+      public_call([&] { return Engine::load(model, options.execution, options.packed_cache); });
   const ModelConfig& config = engine.model().config();
   SessionInfo info;
   info.checkpoint_bytes = engine.checkpoint_bytes();

@@ -26,10 +26,11 @@ AnswerLogits::AnswerLogits(const Weights& root,
 }
 
 at::Tensor AnswerLogits::log_probabilities(const States& states) const {
-  std::vector<at::Tensor> rows;
-  for (std::size_t i = 0; i < states.size(); ++i)
-    rows.push_back(states[i].index_select(0, positions_.at(i)));
-  return at::log_softmax(head_.forward(at::cat(rows)), -1);
+  States rows(states.size());
+  for_samples(states.size(), [&](std::size_t i) {
+    rows[i] = at::log_softmax(head_.forward(states[i].index_select(0, positions_.at(i))), -1);
+  });
+  return at::cat(rows);
 }
 
 double mean_divergence(const at::Tensor& reference, const at::Tensor& result) {

@@ -9,19 +9,33 @@
 #include "search/wide_weights.h"
 
 namespace qvlm {
+namespace {
+
+// The lower triangle; each sum on one thread.
+std::vector<std::vector<double>> multiply_directions(const std::vector<AnswerEffect>& effects) {
+  std::vector<std::vector<double>> products(effects.size());
+  for_samples(effects.size(), [&](std::size_t i) {
+    const c10::InferenceMode inference;
+    for (std::size_t j = 0; j <= i; ++j) {
+      const at::Tensor product = effects[i].direction * effects[j].direction;
+      products[i].push_back(product.sum(at::kDouble).item<double>());
+    }
+  });
+  return products;
+}
+
+}  // namespace
+
 std::vector<std::vector<double>> combine_effects(const std::vector<AnswerEffect>& effects) {
   const std::size_t count = effects.size();
   std::vector<std::vector<double>> error(count, std::vector<double>(count, 0.0));
-  std::vector<double> length;
-  for (const AnswerEffect& effect : effects)
-    length.push_back(effect.direction.norm().item<double>());
+  const std::vector<std::vector<double>> products = multiply_directions(effects);
   for (std::size_t i = 0; i < count; ++i) {
     error[i][i] = effects[i].divergence;
     for (std::size_t j = 0; j < i; ++j) {
-      if (length[i] == 0.0 || length[j] == 0.0) continue;
-      const double product =
-          (effects[i].direction * effects[j].direction).sum(at::kDouble).item<double>();
-      const double cosine = std::max(product / (length[i] * length[j]), 0.0);
+      const double lengths = std::sqrt(products[i][i]) * std::sqrt(products[j][j]);
+      if (lengths == 0.0) continue;
+      const double cosine = std::max(products[i][j] / lengths, 0.0);
       error[i][j] = error[j][i] = cosine * std::sqrt(effects[i].divergence * effects[j].divergence);
     }
   }

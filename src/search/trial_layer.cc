@@ -43,22 +43,35 @@ TrialLayer::TrialLayer(const Unit& unit,
   const std::vector<NamedLinear> floats = float_.linears();
   for (std::size_t i = 0; i < places.size(); ++i) {
     Linear& linear = *floats[i].linear;
-    const at::Tensor stored = linear.dense_weight();
-    const at::Tensor weight = stored.to(at::kFloat);
-    linear = Linear(weight, linear.bias());
+    const at::ScalarType storage = linear.dense_weight().scalar_type();
+    linear = Linear(linear.dense_weight().to(at::kFloat), linear.bias());
     *places[i].linear = linear;
     const std::string name = unit.name + "." + places[i].name;
     const auto scheme = schemes.find(name);
     if (scheme == schemes.end()) continue;
     if (unclipped.contains(name)) unclipped_.insert(places[i].input);
-    slots_.push_back({places[i],
-                      name,
-                      weight_to_round(weight, scheme->second),
-                      stored.scalar_type(),
-                      scheme->second,
-                      {},
-                      {}});
+    add_slot(places[i], i, scheme->second, storage);
   }
+}
+
+// REQUIRES: the linear at this place is dense.
+void TrialLayer::add_slot(const NamedLinear& place,
+                          std::size_t index,
+                          const LinearScheme& scheme,
+                          at::ScalarType storage) {
+  const auto alike = std::ranges::find_if(slots_, [&](const Slot& slot) {
+    return slot.place.input == place.input && slot.scheme.activation == scheme.activation &&
+           slot.scheme.hadamard_input == scheme.hadamard_input;
+  });
+  slots_.push_back({place,
+                    index,
+                    name_ + "." + place.name,
+                    weight_to_round(place.linear->dense_weight(), scheme),
+                    storage,
+                    scheme,
+                    static_cast<std::size_t>(alike - slots_.begin()),
+                    {},
+                    {}});
 }
 
 States TrialLayer::run_layer(const DecoderLayer& layer, const States& in) const {
@@ -87,7 +100,7 @@ void TrialLayer::apply(const LayerClips& clips) {
   // small step of each.
   std::vector<Linear> linears(slots_.size(), Linear(at::Tensor(), at::Tensor()));
   for_samples(slots_.size(), [&](std::size_t i) {
-    const InputClips& own = clips.at(static_cast<std::size_t>(slots_[i].place.input));
+    const InputClips& own = clips.at(slots_[i].input());
     linears[i] =
         is_static(slots_[i].scheme) ? make_simulated(slots_[i], own) : make_packed(slots_[i], own);
   });
@@ -102,7 +115,7 @@ LinearScheme TrialLayer::scheme_of(const Slot& slot, const InputClips& clips) co
   if (!scheme.activation) return scheme;
   scheme.activation->clip_ratio *= clips.activation;
   if (is_static(scheme)) {
-    const auto scales = scales_.find({slot.place.input, clips.activation});
+    const auto scales = scales_.find({slot.leader, clips.activation});
     require(scales != scales_.end(), ErrorKind::kInternal, slot.name,
             ": its static scales were not measured");
     scheme.input_scale = scales->second;
@@ -136,16 +149,16 @@ Linear TrialLayer::make_simulated(Slot& slot, const InputClips& clips) const {
                           quantize_weight(slot.weight, scheme.weight, slot.storage).dequantize())
                  .first;
   }
-  // Linears of one input share the rounding, and with it the rounded input.
+  // Linears whose input is rounded alike share the rounding, and with it the rounded input.
   return Linear(weight->second, slot.place.linear->bias(),
-                roundings_.at({slot.place.input, clips.activation}));
+                roundings_.at({slot.leader, clips.activation}));
 }
 
 LinearSchemes TrialLayer::schemes(const LayerClips& wanted) const {
   const LayerClips clips = allowed(wanted);
   LinearSchemes result;
   for (const Slot& slot : slots_)
-    result[slot.name] = scheme_of(slot, clips.at(static_cast<std::size_t>(slot.place.input)));
+    result[slot.name] = scheme_of(slot, clips.at(slot.input()));
   return result;
 }
 
@@ -191,14 +204,20 @@ void TrialLayer::watch_inputs(const States& in, const SeeInput& see) const {
 }
 
 std::vector<at::Tensor> TrialLayer::sample_inputs(const States& in, std::int64_t tokens) const {
+  std::vector<std::int64_t> first;  // place of each sample's first token in a row of all
   std::int64_t all = 0;
-  for (const at::Tensor& state : in)
+  for (const at::Tensor& state : in) {
+    first.push_back(all);
     all += state.size(0);
-  const std::int64_t stride = (all + tokens - 1) / tokens;
+  }
+  const std::int64_t stride = std::max<std::int64_t>((all + tokens - 1) / tokens, 1);
   std::vector<std::vector<at::Tensor>> rows(DecoderLayer::kInputs,
                                             std::vector<at::Tensor>(in.size()));
   watch_inputs(in, [&](std::size_t sample, std::size_t input, const at::Tensor& x) {
-    rows[input][sample] = x.slice(0, 0, x.size(0), stride).clone();
+    // Every stride-th place, other positions in every sample.
+    std::int64_t next = (stride - first[sample] % stride) % stride;
+    if (next == 0 && x.size(0) > 1) next = std::min(stride, x.size(0));
+    rows[input][sample] = x.slice(0, next, x.size(0), stride).clone();
   });
   std::vector<at::Tensor> inputs;
   for (const std::vector<at::Tensor>& samples : rows)
@@ -226,19 +245,19 @@ std::map<std::string, InputStatistics> TrialLayer::measure_statistics(const Stat
 }
 
 void TrialLayer::measure_scales(const States& in, const std::vector<double>& activation_clips) {
-  for (const Slot& slot : slots_) {
+  for (std::size_t i = 0; i < slots_.size(); ++i) {
+    const Slot& slot = slots_[i];
     const int input = slot.place.input;
-    const auto done = scales_.lower_bound({input, 0.0});
-    if (!is_static(slot.scheme) || (done != scales_.end() && done->first.first == input)) continue;
+    const bool measured = scales_.lower_bound({i, 0.0}) != scales_.end();  // leaders come in order
+    if (!is_static(slot.scheme) || slot.leader != i || measured) continue;
     const Scheme& activation = *slot.scheme.activation;
     at::Tensor magnitudes = collect_input(in, input);
     if (activation.granularity == Granularity::kTensor) magnitudes = magnitudes.reshape({-1, 1});
     for (const double clip : unclipped_.contains(input) ? std::vector{1.0} : activation_clips) {
       const at::Tensor high = covering_magnitude(magnitudes, clip * activation.clip_ratio);
-      scales_[{input, clip}] = to_floats(make_grid({-high, high}, activation).scale);
-      roundings_[{input, clip}] =
-          make_rounding(LinearScheme{slot.scheme.weight, activation, scales_.at({input, clip})},
-                        slot.weight.size(1));
+      scales_[{i, clip}] = to_floats(make_grid({-high, high}, activation).scale);
+      roundings_[{i, clip}] = make_rounding(
+          LinearScheme{slot.scheme.weight, activation, scales_.at({i, clip})}, slot.weight.size(1));
     }
   }
 }

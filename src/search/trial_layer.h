@@ -44,7 +44,8 @@ class TrialLayer {
   // those of one input are the same.
   std::map<std::string, InputStatistics> measure_statistics(const States& in) const;
   // Some tokens of every input [tokens, in] when the layer runs in float on `in`, by
-  // NamedLinear::input: evenly drawn, at most about so many.
+  // NamedLinear::input: evenly drawn, at most about so many. The first token of a sample is left
+  // out, as in state_error().
   std::vector<at::Tensor> sample_inputs(const States& in, std::int64_t tokens) const;
   // Rounds the weights under these clips by GPTQ, for the inputs that the layer has when it runs
   // rounded to nearest on `in`; from then on it runs on these codes under the same clips. weights:
@@ -62,13 +63,17 @@ class TrialLayer {
   // A linear that the recipe quantizes.
   struct Slot {
     NamedLinear place;                    // in quantized_
+    std::size_t index = 0;                // among the linears of the layer
     std::string name;                     // whole
     at::Tensor weight;                    // [out, in] float32, as it is rounded
     at::ScalarType storage = at::kFloat;  // of the scales
     LinearScheme scheme;                  // of the recipe
+    std::size_t leader = 0;               // the first slot whose input is the same, rounded alike
     // By weight clip: the packed linear, or for static activations the dequantized weight.
     std::map<double, Linear> packed;
     std::map<double, at::Tensor> dequantized;
+
+    std::size_t input() const { return static_cast<std::size_t>(place.input); }
   };
 
   static bool is_static(const LinearScheme& scheme) {
@@ -85,9 +90,17 @@ class TrialLayer {
   using SeeInput = std::function<void(std::size_t sample, std::size_t input, const at::Tensor& x)>;
   void watch_inputs(const States& in, const SeeInput& see) const;
   at::Tensor collect_input(const States& in, int input);
+  void add_slot(const NamedLinear& place,
+                std::size_t index,
+                const LinearScheme& scheme,
+                at::ScalarType storage);
+  std::vector<at::Tensor> nearest_weights(const LayerClips& clips) const;
+  States rounded_inputs(const at::Tensor& state,
+                        const std::vector<at::Tensor>& weights,
+                        const LayerClips& clips) const;
   std::vector<SecondMoment> measure_second_moments(const States& in,
-                                                   const std::vector<at::Tensor>& weights,
-                                                   const LayerClips& clips);
+                                                   const std::vector<at::Tensor>& token_weights,
+                                                   const LayerClips& clips) const;
 
   std::string name_;  // whole
   Rope rope_;
@@ -95,9 +108,9 @@ class TrialLayer {
   std::vector<Slot> slots_;
   std::set<int> unclipped_;  // inputs
   LayerClips applied_;       // to quantized_; empty: none
-  // Of static inputs, by input and activation clip.
-  std::map<std::pair<int, double>, std::vector<float>> scales_;
-  std::map<std::pair<int, double>, InputRounding> roundings_;
+  // Of static inputs, by leader and activation clip.
+  std::map<std::pair<std::size_t, double>, std::vector<float>> scales_;
+  std::map<std::pair<std::size_t, double>, InputRounding> roundings_;
 };
 
 }  // namespace qvlm

@@ -1,41 +1,66 @@
 // TrialLayer's rounding by GPTQ.
+#include <algorithm>
+
+#include "base/parallel.h"
 #include "quant/input_rounding.h"
 #include "rounding/gptq.h"
 #include "search/trial_layer.h"
 
 namespace qvlm {
 
-// By input. Taken of the values that the products see, turned and rounded. Samples run one after
-// the other, as one matrix of a wide input is all that memory should hold; their products use all
-// threads.
-std::vector<SecondMoment> TrialLayer::measure_second_moments(const States& in,
-                                                             const std::vector<at::Tensor>& weights,
-                                                             const LayerClips& clips) {
-  std::vector<SecondMoment> moments(DecoderLayer::kInputs);
-  std::size_t sample = 0;
-  std::vector<InputRounding> taps(moments.size());
+// The weights of the slots, rounded to nearest.
+std::vector<at::Tensor> TrialLayer::nearest_weights(const LayerClips& clips) const {
+  std::vector<at::Tensor> weights(slots_.size());
+  for_samples(slots_.size(), [&](std::size_t i) {
+    const Slot& slot = slots_[i];
+    const Scheme scheme = scheme_of(slot, clips.at(slot.input())).weight;
+    weights[i] = quantize_weight(slot.weight, scheme, slot.storage).dequantize();
+  });
+  return weights;
+}
+
+// What the products of one state see, turned and rounded: [tokens, in] by leader.
+States TrialLayer::rounded_inputs(const at::Tensor& state,
+                                  const std::vector<at::Tensor>& weights,
+                                  const LayerClips& clips) const {
+  States seen(slots_.size());
+  std::vector<InputRounding> taps(slots_.size());
   DecoderLayer watched = quantized_;
   const std::vector<NamedLinear> places = watched.linears();
-  for (Slot& slot : slots_) {
-    const auto input = static_cast<std::size_t>(slot.place.input);
-    const LinearScheme scheme = scheme_of(slot, clips.at(input));
-    if (!taps[input]) {
-      taps[input] = make_rounding(
-          [&, input, round = make_rounding(scheme, slot.weight.size(1))](const at::Tensor& x) {
-            at::Tensor rounded = (*round)(x);
-            moments[input].add(rounded, weights.empty() ? at::Tensor() : weights[sample]);
-            return rounded;
-          });
+  for (std::size_t i = 0; i < slots_.size(); ++i) {
+    const Slot& slot = slots_[i];
+    InputRounding& tap = taps[slot.leader];
+    if (!tap) {
+      const LinearScheme scheme = scheme_of(slot, clips.at(slot.input()));
+      tap = make_rounding(
+          [&input = seen[slot.leader], round = make_rounding(scheme, slot.weight.size(1))](
+              const at::Tensor& x) { return input = (*round)(x); });
     }
-    for (const NamedLinear& place : places) {
-      if (place.name != slot.place.name) continue;
-      const at::Tensor weight =
-          quantize_weight(slot.weight, scheme.weight, slot.storage).dequantize();
-      *place.linear = Linear(weight, place.linear->bias(), taps[input]);
+    *places[slot.index].linear = Linear(weights[i], slot.place.linear->bias(), tap);
+  }
+  watched.forward(state, rope_.angles(0, state.size(0)));
+  return seen;
+}
+
+// By leader. As many samples at a time as there are threads: all inputs of a layer are what memory
+// has to hold of each.
+std::vector<SecondMoment> TrialLayer::measure_second_moments(
+    const States& in, const std::vector<at::Tensor>& token_weights, const LayerClips& clips) const {
+  const std::vector<at::Tensor> weights = nearest_weights(clips);
+  std::vector<SecondMoment> moments(slots_.size());
+  const auto batch = static_cast<std::size_t>(thread_count());
+  for (std::size_t first = 0; first < in.size(); first += batch) {
+    std::vector<States> inputs(std::min(batch, in.size() - first));
+    for_samples(inputs.size(),
+                [&](std::size_t i) { inputs[i] = rounded_inputs(in[first + i], weights, clips); });
+    for (std::size_t i = 0; i < inputs.size(); ++i) {
+      for (std::size_t leader = 0; leader < moments.size(); ++leader) {
+        if (!inputs[i][leader].defined()) continue;
+        moments[leader].add(inputs[i][leader],
+                            token_weights.empty() ? at::Tensor() : token_weights[first + i]);
+      }
     }
   }
-  for (; sample < in.size(); ++sample)
-    watched.forward(in[sample], rope_.angles(0, in[sample].size(0)));
   return moments;
 }
 
@@ -45,17 +70,17 @@ RoundedLinears TrialLayer::round_by_gptq(const States& in,
                                          const RoundingOptions& options) {
   const LayerClips clips = allowed(wanted);
   const c10::InferenceMode no_gradients;
-  const std::vector<SecondMoment> moments = measure_second_moments(in, weights, clips);
+  std::vector<SecondMoment> moments = measure_second_moments(in, weights, clips);
   const GptqOptions settings{.damping = options.damping, .act_order = options.act_order};
   RoundedLinears codes;
+  std::size_t leader = slots_.size();  // whose feedback it is; those who share one stand together
   GptqFeedback feedback;
-  int input = -1;  // that it is of; linears that share one stand together
   for (Slot& slot : slots_) {
-    if (slot.place.input != input) {
-      input = slot.place.input;
-      feedback = make_gptq_feedback(moments[static_cast<std::size_t>(input)].matrix(), settings);
+    if (slot.leader != leader) {
+      leader = slot.leader;
+      feedback = make_gptq_feedback(moments[leader].matrix(), settings);
     }
-    const InputClips& own = clips.at(static_cast<std::size_t>(input));
+    const InputClips& own = clips.at(slot.input());
     const LinearScheme scheme = scheme_of(slot, own);
     const QuantizedTensor rounded =
         gptq(slot.weight, feedback, scheme.weight, slot.storage, settings);

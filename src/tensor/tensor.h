@@ -6,4 +6,5 @@
 #include <ATen/core/ivalue.h>
 // clang-format off
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 // clang-format on

@@ -7,14 +7,11 @@ namespace {
 
 class DecoderRotation {
  public:
-  DecoderRotation(const ModelConfig& config, const WeightSource& weights, std::uint64_t seed)
-      : config_(config),
-        weights_(weights),
-        stream_(config.text.hidden_size, seed),
-        head_(config.text.head_dim, seed + 1) {}
+  DecoderRotation(const ModelConfig& config, const WeightSource& weights)
+      : config_(config), weights_(weights) {}
 
-  void turn_residual_stream();
-  void turn_values();
+  void turn_residual_stream(const Rotation& rotation);
+  void turn_values(const Rotation& rotation);
   TensorMaps take() { return std::move(maps_); }
 
  private:
@@ -25,7 +22,7 @@ class DecoderRotation {
 
   const ModelConfig& config_;
   const WeightSource& weights_;
-  Rotation stream_, head_;
+  Rotation stream_;
   TensorMaps maps_;
 };
 
@@ -45,7 +42,8 @@ void DecoderRotation::turn_inputs(const std::string& norm,
   }
 }
 
-void DecoderRotation::turn_residual_stream() {
+void DecoderRotation::turn_residual_stream(const Rotation& rotation) {
+  stream_ = rotation;
   maps_["decoder.embed_tokens.weight"].in_rotation = stream_;
   turn_output("projector.linear_2", config_.projector_bias);
   for (std::int64_t i = 0; i < config_.text.layers; ++i) {
@@ -62,26 +60,36 @@ void DecoderRotation::turn_residual_stream() {
 
 // Attention mixes tokens, not channels: what is turned in each head of the values is turned back
 // behind it.
-void DecoderRotation::turn_values() {
+void DecoderRotation::turn_values(const Rotation& rotation) {
   for (std::int64_t i = 0; i < config_.text.layers; ++i) {
     const std::string attention = "decoder.layers." + std::to_string(i) + ".self_attn.";
-    maps_[attention + "v_proj.weight"].out_rotation = head_;
-    if (config_.text.attention_bias) maps_[attention + "v_proj.bias"].out_rotation = head_;
-    maps_[attention + "o_proj.weight"].in_rotation = head_;
+    maps_[attention + "v_proj.weight"].out_rotation = rotation;
+    if (config_.text.attention_bias) maps_[attention + "v_proj.bias"].out_rotation = rotation;
+    maps_[attention + "o_proj.weight"].in_rotation = rotation;
   }
 }
 
 }  // namespace
 
+bool turns_residual_stream(const ModelConfig& config, const RotateOptions& options) {
+  return options.residual_stream.value_or(!config.tied_head);
+}
+
+Rotation value_rotation(const ModelConfig& config, const RotateOptions& options) {
+  return options.values ? Rotation(config.text.head_dim, options.seed + 1) : Rotation();
+}
+
 TensorMaps make_rotation(const ModelConfig& config,
                          const WeightSource& weights,
                          const RotateOptions& options) {
-  require(!options.residual_stream || !config.tied_head, ErrorKind::kUnsupported,
+  const bool residual_stream = turns_residual_stream(config, options);
+  require(!residual_stream || !config.tied_head, ErrorKind::kUnsupported,
           "rotate: this model's head is its embedding table, and the two would be turned "
-          "differently; use residual_stream: false");
-  DecoderRotation rotation(config, weights, options.seed);
-  if (options.residual_stream) rotation.turn_residual_stream();
-  if (options.values) rotation.turn_values();
+          "differently; leave residual_stream out of the recipe, or make it false");
+  DecoderRotation rotation(config, weights);
+  if (residual_stream)
+    rotation.turn_residual_stream(Rotation(config.text.hidden_size, options.seed));
+  if (options.values) rotation.turn_values(value_rotation(config, options));
   return rotation.take();
 }
 

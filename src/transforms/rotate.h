@@ -10,9 +10,15 @@
 
 namespace qvlm {
 
+// Whether the residual stream of this model is turned.
+bool turns_residual_stream(const ModelConfig& config, const RotateOptions& options);
+
+// What the values of every head are turned by; none where options say so.
+Rotation value_rotation(const ModelConfig& config, const RotateOptions& options);
+
 // weights: as they are now; gains are read from them, since a norm commutes with a turn only once
-// its gain is part of the weights behind it. Throws kUnsupported for a tied head: its table would
-// have to hold two different matrices.
+// its gain is part of the weights behind it. Throws kUnsupported where the residual stream of a
+// model with a tied head is to be turned: its table would have to hold two different matrices.
 TensorMaps make_rotation(const ModelConfig& config,
                          const WeightSource& weights,
                          const RotateOptions& options);

@@ -12,20 +12,34 @@ namespace {
 
 constexpr int kSteps = 20;
 
+// rows weight^T, in parts that each run on one thread.
+at::Tensor product_of(const at::Tensor& rows, const at::Tensor& weight) {
+  at::Tensor product = at::empty({rows.size(0), weight.size(0)});
+  const std::int64_t parts = (weight.size(0) + ScaleSearch::kRows - 1) / ScaleSearch::kRows;
+  for_each_apart(parts, [&](std::int64_t part) {
+    const c10::InferenceMode inference;
+    const std::int64_t begin = part * ScaleSearch::kRows;
+    const std::int64_t end = std::min(begin + ScaleSearch::kRows, weight.size(0));
+    product.slice(1, begin, end).copy_(at::matmul(rows, weight.slice(0, begin, end).t()));
+  });
+  return product;
+}
+
 }  // namespace
 
 ScaleSearch::ScaleSearch(const WeightSource& weights,
                          const std::vector<LinearShape>& linears,
                          const LinearSchemes& schemes,
-                         at::Tensor rows)
-    : rows_(std::move(rows)) {
+                         at::Tensor rows,
+                         Rotation turn)
+    : rows_(std::move(rows)), turn_(std::move(turn)) {
   for (const LinearShape& linear : linears) {
     const auto scheme = schemes.find(linear.name);
     if (scheme == schemes.end()) continue;
     const at::Tensor stored = weights.load(linear.name + ".weight", {linear.out, linear.in});
-    const at::Tensor weight = stored.to(at::kFloat);
-    trials_.push_back(
-        {weight, scheme->second, stored.scalar_type(), at::matmul(rows_, weight.t())});
+    const at::Tensor weight = stored.to(at::kFloat), product = product_of(rows_, weight);
+    trials_.push_back({weight, scheme->second, stored.scalar_type(), product,
+                       product.square().sum(1, false, at::kDouble)});
     // Static scales are measured later, by the search of clips: here every token has its own.
     std::optional<Scheme>& activation = trials_.back().scheme.activation;
     if (activation && !activation->dynamic) {
@@ -35,33 +49,50 @@ ScaleSearch::ScaleSearch(const WeightSource& weights,
   }
 }
 
+double ScaleSearch::error(const Trial& trial, const at::Tensor& scales) const {
+  const std::int64_t out = trial.weight.size(0);
+  const auto turned = [this](const at::Tensor& rows) { return turn_ ? turn_.rows(rows) : rows; };
+  const at::Tensor rows = turned(scales.defined() ? rows_ / scales : rows_);
+  const at::Tensor inputs = (*make_rounding(trial.scheme, trial.weight.size(1)))(rows);
+  at::Tensor errors = at::zeros_like(trial.size);
+  // A scale for the whole tensor needs the whole of it.
+  const bool whole = trial.scheme.weight.granularity == Granularity::kTensor;
+  const std::int64_t step = whole ? out : kRows;
+  for (std::int64_t begin = 0; begin < out; begin += step) {
+    const std::int64_t end = std::min(begin + step, out);
+    const at::Tensor part = trial.weight.slice(0, begin, end);
+    const at::Tensor weight =
+        weight_to_round(turned(scales.defined() ? part * scales : part), trial.scheme);
+    const at::Tensor rounded =
+        quantize_weight(weight, trial.scheme.weight, trial.storage).dequantize();
+    const at::Tensor product = trial.product.slice(1, begin, end);
+    errors.add_((at::matmul(inputs, rounded.t()) - product).square().sum(1, false, at::kDouble));
+  }
+  return at::where(trial.size > 0, errors / trial.size, at::zeros_like(errors))
+      .mean()
+      .item<double>();
+}
+
 double ScaleSearch::error(const at::Tensor& scales) const {
   double sum = 0.0;
-  for (const Trial& trial : trials_) {
-    const at::Tensor weight = scales.defined() ? trial.weight * scales : trial.weight;
-    const at::Tensor rows = scales.defined() ? rows_ / scales : rows_;
-    const at::Tensor rounded =
-        quantize_weight(weight_to_round(weight, trial.scheme), trial.scheme.weight, trial.storage)
-            .dequantize();
-    const at::Tensor inputs = (*make_rounding(trial.scheme, weight.size(1)))(rows);
-    const at::Tensor difference = at::matmul(inputs, rounded.t()) - trial.product;
-    const double size = trial.product.square().sum(at::kDouble).item<double>();
-    if (size > 0.0) sum += difference.square().sum(at::kDouble).item<double>() / size;
-  }
+  for (const Trial& trial : trials_)
+    sum += error(trial, scales);
   return trials_.empty() ? 0.0 : sum / static_cast<double>(trials_.size());
 }
 
-at::Tensor ScaleSearch::find(const std::function<at::Tensor(double alpha)>& scales_of) const {
-  std::vector<double> errors(kSteps + 1);
+std::optional<double> ScaleSearch::find(
+    const std::function<at::Tensor(double alpha)>& scales_of) const {
+  if (trials_.empty()) return std::nullopt;
+  std::vector<double> errors(kSteps + 2);  // the last one: as they are
   for_each_apart(std::ssize(errors), [&](std::int64_t i) {
     const c10::InferenceMode inference;
-    errors[static_cast<std::size_t>(i)] = error(scales_of(static_cast<double>(i) / kSteps));
+    const at::Tensor scales =
+        i > kSteps ? at::Tensor() : scales_of(static_cast<double>(i) / kSteps);
+    errors[static_cast<std::size_t>(i)] = error(scales);
   });
-  const auto best = std::min_element(errors.begin(), errors.end());
-  double plain = 0.0;
-  for_each_apart(1, [&](std::int64_t) { plain = error({}); });
-  if (*best >= plain) return {};
-  return scales_of(static_cast<double>(best - errors.begin()) / kSteps);
+  const auto best = std::min_element(errors.begin(), errors.end() - 1);
+  if (!(*best < errors.back())) return std::nullopt;
+  return static_cast<double>(best - errors.begin()) / kSteps;
 }
 
 }  // namespace qvlm

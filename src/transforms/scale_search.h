@@ -3,12 +3,13 @@
 #pragma once
 
 #include <functional>
-#include <string>
+#include <optional>
 #include <vector>
 
 #include "io/declare_quantization.h"
 #include "model/linear_list.h"
 #include "model/weight_source.h"
+#include "transforms/rotation.h"
 
 namespace qvlm {
 
@@ -16,28 +17,37 @@ namespace qvlm {
 class ScaleSearch {
  public:
   // Loads the weights of those that `schemes` has. rows: [tokens, in] float32, of their input.
+  // turn: what inputs and weights go through behind the scales, before they are rounded.
   ScaleSearch(const WeightSource& weights,
               const std::vector<LinearShape>& linears,
               const LinearSchemes& schemes,
-              at::Tensor rows);
+              at::Tensor rows,
+              Rotation turn = {});
 
-  // Mean over the linears of |rounded product - product|^2 / |product|^2 when inputs are divided by
-  // `scales` [in] and weights multiplied. Undefined scales: as they are. 0 without linears.
+  // The mean over tokens and linears of |rounded product - product|^2 / |product|^2 when inputs are
+  // divided by `scales` [in] and weights multiplied. Undefined scales: as they are. 0 without
+  // linears.
   double error(const at::Tensor& scales) const;
 
-  // scales_of(alpha) with the least error among alpha = 0, 0.05, ... 1, of equal ones the lowest;
-  // undefined where none has less than no scales at all. Does not depend on the number of threads.
-  at::Tensor find(const std::function<at::Tensor(double alpha)>& scales_of) const;
+  // The alpha of 0, 0.05, ... 1 whose scales have the least error, of equal ones the lowest;
+  // nothing where none has less than no scales at all. Does not depend on the number of threads.
+  // Each takes about 20 kRows in bytes beside some copies of the rows and of their products.
+  std::optional<double> find(const std::function<at::Tensor(double alpha)>& scales_of) const;
+
+  static constexpr std::int64_t kRows = 512;  // of a weight that are rounded at a time
 
  private:
   struct Trial {
     at::Tensor weight;  // [out, in] float32
     LinearScheme scheme;
     at::ScalarType storage = at::kFloat;
-    at::Tensor product;  // [tokens, out] of the rows
+    at::Tensor product, size;  // of the rows: [tokens, out], and its squares summed [tokens]
   };
+  double error(const Trial& trial, const at::Tensor& scales) const;
+
   std::vector<Trial> trials_;
   at::Tensor rows_;
+  Rotation turn_;
 };
 
 }  // namespace qvlm

@@ -1,16 +1,22 @@
 #include "transforms/smooth.h"
 
 #include <functional>
-#include <optional>
+#include <map>
+#include <string>
 
 #include "base/error.h"
 #include "model/linear_list.h"
+#include "model/llama.h"
+#include "transforms/rotate.h"
 #include "transforms/scale_search.h"
 
 namespace qvlm {
 namespace {
 
 constexpr double kLeast = 1e-5, kMost = 1e4;
+
+// Scales [in] of an alpha.
+using ScalesOf = std::function<at::Tensor(double alpha)>;
 
 // The largest magnitude of every input channel, over the weights of `linears`, which share them.
 at::Tensor weight_magnitudes(const WeightSource& weights, const std::vector<LinearShape>& linears) {
@@ -22,11 +28,8 @@ at::Tensor weight_magnitudes(const WeightSource& weights, const std::vector<Line
   return magnitudes;
 }
 
-// Scales [in] of an alpha.
-using ScaleRule = std::function<at::Tensor(double alpha)>;
-
-// SmoothQuant's. A channel that is never used, or never read, has nothing to smooth.
-ScaleRule smooth_rule(const at::Tensor& weight_max, const InputStatistics& input) {
+// A channel that is never used, or never read, has nothing to smooth.
+ScalesOf smooth_rule(const at::Tensor& weight_max, const InputStatistics& input) {
   const at::Tensor input_max = at::maximum(input.low().abs(), input.high().abs());
   return [=](double alpha) {
     const at::Tensor scales =
@@ -36,8 +39,7 @@ ScaleRule smooth_rule(const at::Tensor& weight_max, const InputStatistics& input
   };
 }
 
-// AWQ's, about 1.
-ScaleRule awq_rule(const at::Tensor& rows) {
+ScalesOf awq_rule(const at::Tensor& rows) {
   const at::Tensor mean = rows.abs().mean(0);
   return [=](double alpha) {
     const at::Tensor scales = mean.clamp_min(kLeast).pow(alpha);
@@ -58,124 +60,156 @@ at::Tensor repeat_over_heads(const at::Tensor& scales, const TextConfig& config)
       .reshape({-1});
 }
 
-class Smoothing {
+// The scales next to these by which a gain can be divided without rounding it.
+at::Tensor divide_exactly(const at::Tensor& gain, const at::Tensor& scales) {
+  const at::Tensor wide = gain.to(at::kFloat);
+  const at::Tensor stored = (wide / scales).to(gain.scalar_type()).to(at::kFloat);
+  return at::where(stored != 0, wide / stored, at::ones_like(scales));
+}
+
+class LayerSmoothing {
  public:
-  // alpha: nothing, it is searched. awq: by AWQ's rule, else by SmoothQuant's.
-  Smoothing(const ModelConfig& config,
-            const WeightSource& weights,
-            const MeasuredInputs& inputs,
-            const LinearSchemes& schemes,
-            std::optional<double> alpha,
-            bool awq)
+  LayerSmoothing(const ModelConfig& config,
+                 const WeightSource& weights,
+                 std::int64_t layer,
+                 const MeasuredInputs& inputs,
+                 const Smoothing& smoothing)
       : text_(config.text),
         weights_(weights),
+        name_("decoder.layers." + std::to_string(layer) + "."),
         inputs_(inputs),
-        schemes_(schemes),
-        alpha_(alpha),
-        awq_(awq) {
-    for (const LinearShape& linear : list_linears(config))
-      shapes_[linear.name] = linear;
+        rule_(smoothing.rule),
+        linears_(DecoderLayer::kInputs) {
+    for (const LinearShape& linear : list_linears(config)) {
+      if (linear.name.starts_with(name_))
+        linears_[static_cast<std::size_t>(DecoderLayer::input_of(linear.name))].push_back(linear);
+    }
+    if (smoothing.before) turn_ = value_rotation(config, *smoothing.before);
   }
 
-  TensorMaps smooth(std::int64_t layer);
+  std::optional<double> search(std::size_t input, const LinearSchemes& schemes) const {
+    return ScaleSearch(weights_, linears_[input], schemes, inputs_.at(input).rows,
+                       is_mixed_values(input) ? turn_ : Rotation())
+        .find(scales_of(input));
+  }
+  void fold(std::size_t input, double alpha, TensorMaps& maps) const;
 
  private:
-  // Scales [in] of linears that share their input. `fit` makes of a rule's scales those that can be
-  // folded. Undefined: better left alone.
-  at::Tensor scales_of(const std::vector<std::string>& linears,
-                       const std::function<at::Tensor(const at::Tensor&)>& fit) const;
-  // Behind a norm.
-  void smooth_norm(const std::string& norm, const std::vector<std::string>& linears);
-  void divide_output(const std::string& linear, const at::Tensor& scales, bool bias);
+  // As they can be folded.
+  ScalesOf scales_of(std::size_t input) const;
+  void fold_into_norm(const std::string& norm,
+                      const at::Tensor& scales,
+                      std::size_t input,
+                      TensorMaps& maps) const;
+  void fold_into_linear(const std::string& linear,
+                        const at::Tensor& scales,
+                        bool bias,
+                        TensorMaps& maps) const;
+  bool is_mixed_values(std::size_t input) const {
+    return linears_[input].front().name.ends_with(".o_proj");
+  }
 
   const TextConfig& text_;
   const WeightSource& weights_;
+  std::string name_;
   const MeasuredInputs& inputs_;
-  const LinearSchemes& schemes_;
-  std::optional<double> alpha_;
-  bool awq_;
-  std::map<std::string, LinearShape> shapes_;
-  TensorMaps maps_;
+  ScaleRule rule_;
+  std::vector<std::vector<LinearShape>> linears_;  // by input
+  Rotation turn_;                                  // of the values, to come
 };
 
-at::Tensor Smoothing::scales_of(const std::vector<std::string>& linears,
-                                const std::function<at::Tensor(const at::Tensor&)>& fit) const {
-  std::vector<LinearShape> shapes;
-  for (const std::string& linear : linears)
-    shapes.push_back(shapes_.at(linear));
-  const auto input = inputs_.find(linears.front());
-  require(input != inputs_.end(), ErrorKind::kInternal, linears.front(),
-          ": its inputs were not measured");
-  const ScaleRule rule =
-      awq_ ? awq_rule(input->second.rows)
-           : smooth_rule(weight_magnitudes(weights_, shapes), input->second.statistics);
-  if (alpha_) return fit(rule(*alpha_));
-  return ScaleSearch(weights_, shapes, schemes_, input->second.rows).find([&](double alpha) {
-    return fit(rule(alpha));
-  });
+ScalesOf LayerSmoothing::scales_of(std::size_t input) const {
+  const MeasuredInput& measured = inputs_.at(input);
+  const ScalesOf rule =
+      rule_ == ScaleRule::kAwq
+          ? awq_rule(measured.rows)
+          : smooth_rule(weight_magnitudes(weights_, linears_[input]), measured.statistics);
+  if (!is_mixed_values(input)) return rule;
+  return [this, rule](double alpha) {
+    return repeat_over_heads(share_over_heads(rule(alpha), text_), text_);
+  };
 }
 
-void Smoothing::divide_output(const std::string& linear, const at::Tensor& scales, bool bias) {
-  maps_[linear + ".weight"].out_scale = scales.reciprocal();
-  if (bias) maps_[linear + ".bias"].out_scale = scales.reciprocal();
+void LayerSmoothing::fold_into_norm(const std::string& norm,
+                                    const at::Tensor& scales,
+                                    std::size_t input,
+                                    TensorMaps& maps) const {
+  const at::Tensor gain = weights_.load(norm + ".weight", scales.sizes());
+  const at::Tensor exact = divide_exactly(gain, scales);
+  maps[norm + ".weight"].out_scale = exact.reciprocal();
+  for (const LinearShape& linear : linears_[input])
+    maps[linear.name + ".weight"].in_scale = exact;
 }
 
-void Smoothing::smooth_norm(const std::string& norm, const std::vector<std::string>& linears) {
-  const at::Tensor scales = scales_of(linears, [](const at::Tensor& all) { return all; });
-  if (!scales.defined()) return;
-  maps_[norm + ".weight"].out_scale = scales.reciprocal();
-  for (const std::string& linear : linears)
-    maps_[linear + ".weight"].in_scale = scales;
+void LayerSmoothing::fold_into_linear(const std::string& linear,
+                                      const at::Tensor& scales,
+                                      bool bias,
+                                      TensorMaps& maps) const {
+  maps[linear + ".weight"].out_scale = scales.reciprocal();
+  if (bias) maps[linear + ".bias"].out_scale = scales.reciprocal();
 }
 
-TensorMaps Smoothing::smooth(std::int64_t index) {
-  const std::string layer = "decoder.layers." + std::to_string(index) + ".";
-  const std::string attention = layer + "self_attn.", mlp = layer + "mlp.";
-  smooth_norm(layer + "input_layernorm",
-              {attention + "q_proj", attention + "k_proj", attention + "v_proj"});
-  const at::Tensor mixed = scales_of({attention + "o_proj"}, [this](const at::Tensor& all) {
-    return repeat_over_heads(share_over_heads(all, text_), text_);
-  });
-  if (mixed.defined()) {
-    maps_[attention + "o_proj.weight"].in_scale = mixed;
-    divide_output(attention + "v_proj", share_over_heads(mixed, text_), text_.attention_bias);
+void LayerSmoothing::fold(std::size_t input, double alpha, TensorMaps& maps) const {
+  const std::string& first = linears_[input].front().name;
+  const at::Tensor scales = scales_of(input)(alpha);
+  if (first.ends_with(".q_proj"))
+    return fold_into_norm(name_ + "input_layernorm", scales, input, maps);
+  if (first.ends_with(".gate_proj"))
+    return fold_into_norm(name_ + "post_attention_layernorm", scales, input, maps);
+  maps[first + ".weight"].in_scale = scales;
+  if (is_mixed_values(input)) {
+    fold_into_linear(name_ + "self_attn.v_proj", share_over_heads(scales, text_),
+                     text_.attention_bias, maps);
+  } else {
+    fold_into_linear(name_ + "mlp.up_proj", scales, text_.mlp_bias, maps);
   }
-  smooth_norm(layer + "post_attention_layernorm", {mlp + "gate_proj", mlp + "up_proj"});
-  const at::Tensor middle =
-      scales_of({mlp + "down_proj"}, [](const at::Tensor& all) { return all; });
-  if (middle.defined()) {
-    maps_[mlp + "down_proj.weight"].in_scale = middle;
-    divide_output(mlp + "up_proj", middle, text_.mlp_bias);
-  }
-  return std::move(maps_);
+}
+
+// By input.
+std::vector<bool> smoothed_inputs(const ModelConfig& config, const Smoothing& smoothing) {
+  std::vector<bool> smoothed(DecoderLayer::kInputs, true);
+  if (!smoothing.before || !turns_residual_stream(config, *smoothing.before)) return smoothed;
+  for (const char* linear : {"self_attn.q_proj", "mlp.gate_proj"})
+    smoothed[static_cast<std::size_t>(DecoderLayer::input_of(linear))] = false;
+  return smoothed;
 }
 
 }  // namespace
 
-bool searches_scales(const SmoothOptions& options) {
-  return !options.alpha.has_value();
+Alphas search_alphas(const ModelConfig& config,
+                     const WeightSource& weights,
+                     std::int64_t layer,
+                     const MeasuredInputs& inputs,
+                     const LinearSchemes& schemes,
+                     const Smoothing& smoothing) {
+  const LayerSmoothing own(config, weights, layer, inputs, smoothing);
+  const std::vector<bool> smoothed = smoothed_inputs(config, smoothing);
+  Alphas alphas(smoothed.size());
+  for (std::size_t input = 0; input < alphas.size(); ++input) {
+    if (smoothed[input]) alphas[input] = own.search(input, schemes);
+  }
+  return alphas;
 }
 
-bool searches_scales(const AwqOptions& /*options*/) {
-  return true;
+Alphas same_alphas(const ModelConfig& config, double alpha, const Smoothing& smoothing) {
+  Alphas alphas;
+  for (const bool smoothed : smoothed_inputs(config, smoothing))
+    alphas.push_back(smoothed ? std::optional(alpha) : std::nullopt);
+  return alphas;
 }
 
 TensorMaps smooth_layer(const ModelConfig& config,
                         const WeightSource& weights,
                         std::int64_t layer,
                         const MeasuredInputs& inputs,
-                        const LinearSchemes& schemes,
-                        const SmoothOptions& options) {
-  return Smoothing(config, weights, inputs, schemes, options.alpha, /*awq=*/false).smooth(layer);
-}
-
-TensorMaps smooth_layer(const ModelConfig& config,
-                        const WeightSource& weights,
-                        std::int64_t layer,
-                        const MeasuredInputs& inputs,
-                        const LinearSchemes& schemes,
-                        const AwqOptions& /*options*/) {
-  return Smoothing(config, weights, inputs, schemes, std::nullopt, /*awq=*/true).smooth(layer);
+                        const Alphas& alphas,
+                        const Smoothing& smoothing) {
+  const LayerSmoothing own(config, weights, layer, inputs, smoothing);
+  TensorMaps maps;
+  for (std::size_t input = 0; input < alphas.size(); ++input) {
+    if (alphas[input]) own.fold(input, *alphas[input], maps);
+  }
+  return maps;
 }
 
 }  // namespace qvlm

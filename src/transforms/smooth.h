@@ -4,8 +4,9 @@
 
 #include <qvlm/recipe.h>
 
-#include <map>
-#include <string>
+#include <cstdint>
+#include <optional>
+#include <vector>
 
 #include "calib/statistics.h"
 #include "io/declare_quantization.h"
@@ -14,31 +15,49 @@
 
 namespace qvlm {
 
-// What the inputs of a linear are when the model runs in float as it is now.
-struct MeasuredInput {
-  InputStatistics statistics;
-  at::Tensor rows;  // [tokens, in] float32, some of them; undefined where nothing is searched
+enum class ScaleRule {
+  kSmoothQuant,  // max|x|^alpha / max|w|^(1 - alpha)
+  kAwq,          // mean|x|^alpha, about 1
 };
-using MeasuredInputs = std::map<std::string, MeasuredInput>;  // by whole names of linears
 
-// Whether the scales are searched, so that rows are wanted.
-bool searches_scales(const SmoothOptions& options);
-bool searches_scales(const AwqOptions& options);
+struct Smoothing {
+  ScaleRule rule = ScaleRule::kSmoothQuant;
+  // A rotation to come. Where it turns the residual stream, it takes what scales leave in the gains
+  // of norms back into the weights: inputs behind norms are not smoothed then.
+  std::optional<RotateOptions> before = {};
+};
+
+// What the input of some linears is when the model runs in float as it is now.
+struct MeasuredInput {
+  InputStatistics statistics;  // for SmoothQuant's rule
+  at::Tensor rows;  // [tokens, in] float32, some of them; for AWQ's rule, and where one searches
+};
+using MeasuredInputs = std::vector<MeasuredInput>;  // of a layer, by NamedLinear::input
+
+// What was chosen for a layer, by NamedLinear::input: nothing where an input stays as it is.
+using Alphas = std::vector<std::optional<double>>;
+
+// The alphas under which the rounded products of each input are nearest to those in float; see
+// ScaleSearch. schemes: what the recipe makes of linears; only those are looked at. Does not depend
+// on the number of threads.
+Alphas search_alphas(const ModelConfig& config,
+                     const WeightSource& weights,
+                     std::int64_t layer,
+                     const MeasuredInputs& inputs,
+                     const LinearSchemes& schemes,
+                     const Smoothing& smoothing);
+
+// One alpha for all inputs of a layer that are smoothed.
+Alphas same_alphas(const ModelConfig& config, double alpha, const Smoothing& smoothing);
 
 // Folds the scales of a decoder layer into what comes before its linears: norm gains, the value
-// projection, the up projection. inputs: of its linears. schemes: what the recipe makes of linears;
-// a search looks at those only.
+// projection, the up projection. Scales behind a norm are such that its gains are exact in the type
+// that they are stored in: what rounds is the weights alone.
 TensorMaps smooth_layer(const ModelConfig& config,
                         const WeightSource& weights,
                         std::int64_t layer,
                         const MeasuredInputs& inputs,
-                        const LinearSchemes& schemes,
-                        const SmoothOptions& options);
-TensorMaps smooth_layer(const ModelConfig& config,
-                        const WeightSource& weights,
-                        std::int64_t layer,
-                        const MeasuredInputs& inputs,
-                        const LinearSchemes& schemes,
-                        const AwqOptions& options);
+                        const Alphas& alphas,
+                        const Smoothing& smoothing);
 
 }  // namespace qvlm

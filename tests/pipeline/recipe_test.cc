@@ -5,6 +5,8 @@
 #include <qvlm/error.h>
 
 #include <fstream>
+#include <functional>
+#include <limits>
 
 #include "io/scheme.h"
 #include "pipeline/recipe.h"
@@ -16,6 +18,7 @@ namespace {
 namespace fs = std::filesystem;
 using testing::AllOf;
 using testing::HasSubstr;
+using testing::ThrowsMessage;
 
 // Two decoder layers of 128 inputs and a head; what the shipped recipes must fit.
 std::vector<LinearShape> some_linears() {
@@ -123,7 +126,7 @@ TEST(RecipeTest, TransformsAndRoundingAreRead) {
   ASSERT_EQ(recipe.transforms.size(), 2U);
   EXPECT_EQ(*std::get<SmoothOptions>(recipe.transforms[0]).alpha, 0.7);
   const auto& rotate = std::get<RotateOptions>(recipe.transforms[1]);
-  EXPECT_TRUE(rotate.residual_stream && rotate.down_input && !rotate.values);
+  EXPECT_TRUE(!rotate.residual_stream && rotate.down_input && !rotate.values);
   EXPECT_EQ(rotate.seed, 3U);
   EXPECT_EQ(recipe.rounding.method, RoundingMethod::kGptq);
   EXPECT_EQ(recipe.rounding.damping, 0.1);
@@ -165,6 +168,8 @@ TEST(RecipeTest, MistakesOfPrecisionAreNamed) {
               HasSubstr("one of target_bpw"));
   EXPECT_THAT(message_of(scheme + "precision: {" + candidates + ", max_kl: -1}\n"),
               HasSubstr("'max_kl': expected 0"));
+  EXPECT_THAT(message_of(scheme + "precision: {" + candidates + ", target_bpw: 1e18}\n"),
+              HasSubstr("'target_bpw': expected 1 to 32"));
   EXPECT_THAT(message_of(scheme + "precision: {candidates: [{weight: {bits: 9}}], max_kl: 1}\n"),
               HasSubstr("bits"));
 }
@@ -189,6 +194,7 @@ TEST(RecipeTest, PresetsFitAndAskForDataOnlyWhereTheySay) {
       const Recipe recipe = Recipe::preset(scheme, preset);
       EXPECT_EQ(apply_recipe(recipe, some_linears()).size(), 14U) << recipe.name;
       EXPECT_EQ(recipe.needs_data(), preset != Preset::kFast) << recipe.name;
+      EXPECT_EQ(recipe.search.has_value(), preset == Preset::kBest) << recipe.name;
       EXPECT_THAT(recipe.name, HasSubstr(preset_name(preset)));
     }
   }
@@ -216,6 +222,20 @@ TEST(RecipeTest, RecipesMadeInCodeAreChecked) {
   EXPECT_THROW(apply_recipe({.name = "r", .standard = LinearScheme{}, .overrides = {broken}},
                             some_linears()),
                Error);
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  const auto refuses = [](const std::function<void(Recipe&)>& change, const char* what) {
+    Recipe recipe = Recipe::preset("W4A4", Preset::kBalanced, PrecisionTarget{.value = 5.0});
+    EXPECT_NO_THROW(apply_recipe(recipe, some_linears()));
+    change(recipe);
+    EXPECT_THAT([&] { apply_recipe(recipe, some_linears()); },
+                ThrowsMessage<Error>(HasSubstr(what)));
+  };
+  refuses([](Recipe& recipe) { recipe.transforms = {SmoothOptions{5.0}}; }, "alpha");
+  refuses([&](Recipe& recipe) { recipe.transforms = {SmoothOptions{nan}}; }, "alpha");
+  refuses([](Recipe& recipe) { recipe.rounding.damping = 0.0; }, "damping");
+  refuses([&](Recipe& recipe) { recipe.precision->target.value = nan; }, "target");
+  refuses([](Recipe& recipe) { recipe.precision->target.value = 1e18; }, "target");
+  refuses([](Recipe& recipe) { recipe.precision->candidates.clear(); }, "candidates");
 }
 
 TEST(RecipeTest, GroupsMustDivide) {

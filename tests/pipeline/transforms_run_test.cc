@@ -126,6 +126,26 @@ TEST_F(TransformsRunTest, SearchedScalesDoNotDependOnThreads) {
             read_text_file(path("fixed") / "model.safetensors"));
 }
 
+TEST_F(TransformsRunTest, SmoothingGoesOnWhereItWasStopped) {
+  const Recipe scales =
+      recipe(4, {SmoothOptions{std::nullopt}, AwqOptions{}, SmoothOptions{}, RotateOptions{}});
+  run("whole", scales);
+  const fs::path journal = path("out.search.json");
+  std::string before;
+  for (const int layers : {1, 2, 4}) {
+    int asked = 0;
+    QuantizeOptions options{.data = path("data.jsonl"), .resume = layers > 1};
+    options.stop_requested = [&] { return ++asked > layers; };
+    EXPECT_TRUE(quantize(path("model"), path("out"), scales, options).stopped);
+    EXPECT_FALSE(fs::exists(path("out")));
+    EXPECT_NE(read_text_file(journal), before);
+    before = read_text_file(journal);
+  }
+  quantize(path("model"), path("out"), scales, {.data = path("data.jsonl"), .resume = true});
+  expect_same_files(path("whole"), path("out"));
+  EXPECT_FALSE(fs::exists(journal));
+}
+
 TEST_F(TransformsRunTest, RotationAloneNeedsNoData) {
   EXPECT_NO_THROW(quantize(path("model"), path("out"), recipe(4, {RotateOptions{}})));
   EXPECT_THROW(quantize(path("model"), path("none"), recipe(4, {SmoothOptions{}})), Error);

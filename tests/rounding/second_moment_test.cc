@@ -7,6 +7,8 @@
 
 #include <limits>
 
+#include "base/parallel.h"
+
 namespace qvlm {
 namespace {
 
@@ -28,6 +30,23 @@ TEST(SecondMoment, IsTheWeighedMeanOverAllThatWasAdded) {
   EXPECT_TRUE(at::allclose(weighed.matrix(), repeated.matrix(), 1e-5, 1e-6));
   EXPECT_THROW(SecondMoment().matrix(), Error);
   EXPECT_THROW(weighed.add(at::full({1, 6}, std::numeric_limits<float>::quiet_NaN())), Error);
+}
+
+TEST(SecondMoment, DoesNotDependOnThreads) {
+  const at::Tensor x = random_tensor({96, 1100}, 2);
+  const auto moment = [&] {
+    SecondMoment sum;
+    sum.add(x);
+    sum.add(x.slice(0, 0, 50));
+    return sum.matrix();
+  };
+  const at::Tensor many = moment();
+  EXPECT_TRUE(at::equal(many, many.t()));
+  const int threads = thread_count();
+  set_thread_count(1);
+  const at::Tensor one = moment();
+  set_thread_count(threads);
+  EXPECT_TRUE(at::equal(one, many));
 }
 
 }  // namespace

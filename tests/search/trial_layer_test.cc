@@ -2,9 +2,12 @@
 // run is that of the schemes it announces.
 #include <gtest/gtest.h>
 
+#include "base/parallel.h"
 #include "model/checkpoint_weights.h"
+#include "model/known_models.h"
 #include "model/linear_list.h"
 #include "model/rounded_weights.h"
+#include "model/synthetic_weights.h"
 #include "search/trial_layer.h"
 #include "support/golden.h"
 
@@ -99,11 +102,81 @@ TEST_P(TrialLayerTest, StaticScalesCoverTheirShare) {
   }
 }
 
+// Linears of one input may round it differently: each is as if the others did as it does.
+TEST_P(TrialLayerTest, EveryLinearSeesItsOwnActivations) {
+  const std::string q = unit_.name + ".self_attn.q_proj", k = unit_.name + ".self_attn.k_proj";
+  LinearSchemes eight = schemes_, mixed = schemes_;
+  for (auto& [name, scheme] : eight)
+    scheme.activation->bits = 8;
+  mixed.at(q) = eight.at(q);
+  const auto run = [&](const LinearSchemes& schemes) {
+    TrialLayer layer(unit_, floats_, config_, schemes);
+    layer.measure_scales(states_, {1.0});
+    const LayerClips clips(DecoderLayer::kInputs);
+    RoundedLinears codes = layer.round_by_gptq(states_, {}, clips, {});
+    return std::pair(std::move(codes), layer.schemes(clips));
+  };
+  const auto [codes, own] = run(mixed);
+  const auto [fours, four_schemes] = run(schemes_);
+  const auto [eights, eight_schemes] = run(eight);
+  EXPECT_EQ(codes.at(q).codes, eights.at(q).codes);
+  EXPECT_EQ(codes.at(k).codes, fours.at(k).codes);
+  EXPECT_NE(fours.at(q).codes, eights.at(q).codes);
+  EXPECT_EQ(own.at(q).input_scale, eight_schemes.at(q).input_scale);
+  EXPECT_EQ(own.at(k).input_scale, four_schemes.at(k).input_scale);
+}
+
+TEST_P(TrialLayerTest, SampledTokensAreNoFirstOnes) {
+  const TrialLayer layer(unit_, floats_, config_, schemes_);
+  States states = states_;
+  for (at::Tensor& state : states)
+    state.select(0, 0).fill_(0.0f);  // so their norm is 0 too
+  for (const std::int64_t wanted : {4, 9, 1000}) {
+    const at::Tensor rows = layer.sample_inputs(states, wanted).front();
+    EXPECT_GT(rows.size(0), 0);
+    EXPECT_LE(rows.size(0), wanted);
+    EXPECT_TRUE((rows.abs().sum(1) > 0).all().item<bool>());
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Activations,
                          TrialLayerTest,
                          testing::Values(Granularity::kToken,
                                          Granularity::kTensor,
                                          Granularity::kChannel));
+
+// Wide enough for LibTorch to split sums over threads where it may.
+TEST(WideLayer, IsRoundedAlikeOnAnyNumberOfThreads) {
+  ModelConfig config = make_known_config("llava-1.5-7b", 1);
+  config.text.heads = config.text.kv_heads = 8;
+  config.text.head_dim = 128;
+  config.text.hidden_size = 1024;
+  config.text.intermediate_size = 1536;
+  const auto weights = std::make_shared<SyntheticWeights>(std::map<std::string, LinearScheme>{}, 1);
+  const Weights root(weights, Execution::kFloat);
+  const Unit unit = decoder_units(config).front();
+  LinearSchemes schemes;
+  for (const LinearShape& linear : list_linears(config)) {
+    if (linear.name.starts_with(unit.name))
+      schemes[linear.name] = {{.bits = 4}, activation_scheme(Granularity::kToken), {}};
+  }
+  at::manual_seed(7);
+  const States states = {at::randn({40, 1024}), at::randn({33, 1024}), at::randn({65, 1024})};
+  const auto round = [&] {
+    TrialLayer layer(unit, root, config, schemes);
+    const LayerClips clips(DecoderLayer::kInputs);
+    RoundedLinears codes = layer.round_by_gptq(states, {}, clips, {});
+    return std::pair(std::move(codes), layer.run(states, clips).front());
+  };
+  const auto [many, output] = round();
+  const int threads = thread_count();
+  set_thread_count(1);
+  const auto [one, alone] = round();
+  set_thread_count(threads);
+  for (const auto& [name, codes] : many)
+    EXPECT_EQ(codes.codes, one.at(name).codes) << name;
+  EXPECT_TRUE(at::equal(output, alone));
+}
 
 }  // namespace
 }  // namespace qvlm

@@ -6,9 +6,11 @@
 #include <functional>
 #include <new>
 #include <stdexcept>
+#include <thread>
 
+#include "base/parallel.h"
 #include "tensor/file_tensor.h"
-#include "tensor/own_errors.h"
+#include "tensor/public_call.h"
 #include "tensor/shape.h"
 
 namespace qvlm {
@@ -27,7 +29,7 @@ TEST(ShapeTest, SaysWhatWasExpected) {
 
 ErrorKind kind_of(const std::function<void()>& call) {
   try {
-    with_own_errors(call);
+    public_call(call);
   } catch (const Error& error) {
     return error.kind();
   }
@@ -35,16 +37,26 @@ ErrorKind kind_of(const std::function<void()>& call) {
   return ErrorKind::kInternal;
 }
 
-TEST(OwnErrorsTest, LibTorchsBecomeOurs) {
+TEST(PublicCallTest, LibTorchsErrorsBecomeOurs) {
 #ifndef __SANITIZE_ADDRESS__  // whose allocator ends the program instead
   EXPECT_EQ(kind_of([] { at::empty({std::int64_t{1} << 46}); }), ErrorKind::kResource);
 #endif
   EXPECT_EQ(kind_of([] { throw std::bad_alloc(); }), ErrorKind::kResource);
   EXPECT_EQ(kind_of([] { at::zeros({2, 3}).matmul(at::zeros({2, 3})); }), ErrorKind::kInternal);
   EXPECT_EQ(kind_of([] { throw Error(ErrorKind::kIo, "disk"); }), ErrorKind::kIo);
-  EXPECT_EQ(with_own_errors([] { return 3; }), 3);
-  EXPECT_THROW(with_own_errors([] { throw std::runtime_error("a callback's"); }),
-               std::runtime_error);
+  EXPECT_EQ(public_call([] { return 3; }), 3);
+  EXPECT_THROW(public_call([] { throw std::runtime_error("a callback's"); }), std::runtime_error);
+}
+
+// LibTorch's first parallel loop on a thread would choose its number of threads.
+TEST(PublicCallTest, KeepsTheNumberOfThreads) {
+  int threads = 0;
+  std::thread([&threads] {
+    set_thread_count(7);
+    public_call([] { return at::ones({1 << 20}).sum().item<float>(); });
+    threads = thread_count();
+  }).join();
+  EXPECT_EQ(threads, 7);
 }
 
 TEST(FileTensorTest, WrapsWithoutCopyAndConvertsToFloat) {

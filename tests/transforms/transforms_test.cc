@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "model/checkpoint_weights.h"
 #include "model/linear_list.h"
+#include "model/llama.h"
 #include "model/vlm.h"
 #include "support/golden.h"
 #include "transforms/rotate.h"
@@ -39,15 +40,24 @@ TEST(RotatedRows, OfInputsAndWeightsLeavesTheirProduct) {
   }
 }
 
-template <typename Options>
+template <typename Inputs>
+auto& input_of(Inputs& inputs, const std::string& linear) {
+  return inputs.at(static_cast<std::size_t>(DecoderLayer::input_of(linear)));
+}
+
+// alpha: nothing, it is searched for the schemes.
 TensorMaps smooth_all(const ModelConfig& config,
                       const WeightSource& weights,
                       const MeasuredInputs& inputs,
-                      const LinearSchemes& schemes,
-                      const Options& options) {
+                      std::optional<double> alpha,
+                      const LinearSchemes& schemes = {},
+                      const Smoothing& smoothing = {}) {
   TensorMaps maps;
-  for (std::int64_t layer = 0; layer < config.text.layers; ++layer)
-    maps.merge(smooth_layer(config, weights, layer, inputs, schemes, options));
+  for (std::int64_t layer = 0; layer < config.text.layers; ++layer) {
+    const Alphas alphas = alpha ? same_alphas(config, *alpha, smoothing)
+                                : search_alphas(config, weights, layer, inputs, schemes, smoothing);
+    maps.merge(smooth_layer(config, weights, layer, inputs, alphas, smoothing));
+  }
   return maps;
 }
 
@@ -74,12 +84,13 @@ class TransformsTest : public testing::TestWithParam<std::string> {
   }
   // Any statistics will do.
   TensorMaps smoothing(double alpha) const {
-    return smooth_all(config_, *weights_, inputs(), {}, SmoothOptions{alpha});
+    return smooth_all(config_, *weights_, inputs(), alpha);
   }
   MeasuredInputs inputs() const {
-    MeasuredInputs inputs;
+    MeasuredInputs inputs(DecoderLayer::kInputs);
     for (const LinearShape& linear : list_linears(config_)) {
-      MeasuredInput& input = inputs[linear.name];
+      if (!linear.name.starts_with("decoder.layers.0.")) continue;
+      MeasuredInput& input = input_of(inputs, linear.name);
       input.rows = random_tensor({24, linear.in}, 9).exp();
       input.rows.select(1, 3).mul_(30.0);  // an outlier, or there would be nothing to move
       input.statistics.add(input.rows);
@@ -121,10 +132,9 @@ TEST_P(TransformsTest, KeepTheFunctionOfTheModel) {
 
 TEST_P(TransformsTest, SearchedScalesKeepTheFunctionToo) {
   const at::Tensor before = logits();
-  const TensorMaps smoothed =
-      smooth_all(config_, *weights_, inputs(), schemes(4), SmoothOptions{std::nullopt});
+  const TensorMaps smoothed = smooth_all(config_, *weights_, inputs(), std::nullopt, schemes(4));
   const TensorMaps protected_weights =
-      smooth_all(config_, *weights_, inputs(), schemes(4), AwqOptions{});
+      smooth_all(config_, *weights_, inputs(), std::nullopt, schemes(4), {ScaleRule::kAwq});
   EXPECT_FALSE(smoothed.empty());
   EXPECT_FALSE(protected_weights.empty());
   weights_->add(smoothed);
@@ -137,29 +147,53 @@ TEST_P(TransformsTest, SearchedScalesKeepTheFunctionToo) {
 TEST_P(TransformsTest, SearchedScalesAreTheBest) {
   const MeasuredInputs measured = inputs();
   const LinearSchemes quantized = schemes(4);
-  const TensorMaps maps =
-      smooth_all(config_, *weights_, measured, quantized, SmoothOptions{std::nullopt});
+  const TensorMaps maps = smooth_all(config_, *weights_, measured, std::nullopt, quantized);
   for (const LinearShape& linear : list_linears(config_)) {
     if (!linear.name.ends_with("down_proj")) continue;
-    const ScaleSearch search(*weights_, {linear}, quantized, measured.at(linear.name).rows);
+    const ScaleSearch search(*weights_, {linear}, quantized, input_of(measured, linear.name).rows);
     const auto found = maps.find(linear.name + ".weight");
     const at::Tensor scales = found == maps.end() ? at::Tensor() : found->second.in_scale;
     const double error = search.error(scales);
     EXPECT_LE(error, search.error({}));
     for (const double alpha : {0.0, 0.25, 0.5, 0.75, 1.0}) {
-      const TensorMaps fixed =
-          smooth_all(config_, *weights_, measured, quantized, SmoothOptions{alpha});
+      const TensorMaps fixed = smooth_all(config_, *weights_, measured, alpha);
       EXPECT_LE(error, search.error(fixed.at(linear.name + ".weight").in_scale)) << alpha;
     }
   }
 }
 
+// What rounding the gains would do to the function is left to the weights.
+TEST_P(TransformsTest, GainsAreDividedExactly) {
+  const TensorMaps maps = smoothing(0.7);
+  for (const auto& [name, map] : maps) {
+    if (!name.ends_with("layernorm.weight")) continue;
+    const at::Tensor gain = weights_->load(name, {config_.text.hidden_size});
+    const at::Tensor exact = map.apply(gain.to(at::kFloat));
+    const at::Tensor stored = exact.to(gain.scalar_type()).to(at::kFloat);
+    EXPECT_TRUE(at::allclose(stored, exact, 1e-6, 0.0)) << name;
+  }
+}
+
+// A rotation of the residual stream would take gains back into the weights.
+TEST_P(TransformsTest, BeforeARotationNormsAreLeftAlone) {
+  const RotateOptions rotation;
+  const TensorMaps maps = smooth_all(config_, *weights_, inputs(), std::nullopt, schemes(4),
+                                     {ScaleRule::kSmoothQuant, rotation});
+  EXPECT_TRUE(maps.contains("decoder.layers.0.mlp.down_proj.weight"));
+  EXPECT_EQ(maps.contains("decoder.layers.0.input_layernorm.weight"), config_.tied_head);
+  const at::Tensor before = logits();
+  weights_->add(maps);
+  weights_->add(make_rotation(config_, *weights_, rotation));
+  EXPECT_LT(relative_difference(logits(), before), tolerance());
+}
+
 using TiedTest = TransformsTest;
 
 TEST_P(TiedTest, HeadIsNotTurned) {
-  EXPECT_THROW(make_rotation(config_, *weights_, {}), Error);
+  EXPECT_THROW(make_rotation(config_, *weights_, {.residual_stream = true}), Error);
   const at::Tensor before = logits();
-  weights_->add(make_rotation(config_, *weights_, {.residual_stream = false}));
+  weights_->add(make_rotation(config_, *weights_, {}));
+  EXPECT_FALSE(weights_->changed().contains("decoder.embed_tokens.weight"));
   EXPECT_LT(relative_difference(logits(), before), tolerance());
 }
 
@@ -189,13 +223,14 @@ TEST(Smoothing, MovesLargeChannelsIntoWeights) {
   const Checkpoint checkpoint = Checkpoint::open(kCases / "hub_default");
   const ModelConfig config = load_model_config(checkpoint);
   const CheckpointWeights weights(checkpoint);
-  MeasuredInputs inputs;
+  MeasuredInputs inputs(DecoderLayer::kInputs);
   for (const LinearShape& linear : list_linears(config)) {
+    if (!linear.name.starts_with("decoder.layers.0.")) continue;
     at::Tensor x = at::ones({2, linear.in});
     x.select(1, 3).fill_(-100);
-    inputs[linear.name].statistics.add(x);
+    input_of(inputs, linear.name).statistics.add(x);
   }
-  const TensorMaps maps = smooth_all(config, weights, inputs, {}, SmoothOptions{.alpha = 1.0});
+  const TensorMaps maps = smooth_all(config, weights, inputs, 1.0);
   // With alpha 1 all channels become equally large: the scale is the channel's largest magnitude.
   const at::Tensor scale = maps.at("decoder.layers.1.mlp.gate_proj.weight").in_scale;
   EXPECT_FLOAT_EQ(scale[3].item<float>(), 100.0f);
