@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <iterator>
 #include <vector>
 
 #include "kernels/attention.h"
@@ -20,7 +21,7 @@ constexpr int kRounds = 9;
 
 struct Format {
   const char* name;
-  std::int64_t bytes;  // of an element
+  std::int64_t bits;  // of an element
   void (*kernel)(const AttentionArguments&);
 };
 
@@ -45,14 +46,14 @@ double run(const Format& format,
            std::int64_t kv_heads,
            std::int64_t positions,
            int threads) {
-  const std::int64_t group = kHeads / kv_heads, size = positions * kHeadDim * format.bytes;
-  const std::int64_t layers = cache.layers * (4 / format.bytes);
+  const std::int64_t group = kHeads / kv_heads, size = positions * kHeadDim * format.bits / 8;
+  const std::int64_t layers = cache.layers * (32 / format.bits);
   const auto start = std::chrono::steady_clock::now();
 #pragma omp parallel for schedule(static) num_threads(threads)
   for (std::int64_t head = 0; head < layers * kv_heads; ++head) {
     std::vector<float> query(static_cast<std::size_t>(group * kHeadDim), 0.01f), out(query);
     std::vector<float> scores(static_cast<std::size_t>(group * positions));
-    const float* scales = format.bytes == 1 ? cache.scales.data() : nullptr;
+    const float* scales = format.bits <= 8 ? cache.scales.data() : nullptr;
     const char* keys = cache.rows.data() + 2 * head * size;
     format.kernel({{keys, scales},
                    {keys + size, scales},
@@ -70,17 +71,21 @@ double run(const Format& format,
 
 void compare(std::int64_t kv_heads, std::int64_t positions, const Peaks& peaks, int threads) {
   const kernels::AttentionKernels& all = kernels::attention_kernels(kernels::cpu_level());
-  const Format formats[] = {
-      {"float32", 4, all.float32}, {"bf16", 2, all.bfloat16}, {"int8", 1, all.int8}};
+  const Format formats[] = {{"float32", 32, all.float32},
+                            {"bf16", 16, all.bfloat16},
+                            {"int8", 8, all.int8},
+                            {"int4", 4, all.int4}};
+  constexpr int kFormats = std::size(formats);
   const Cache cache(kv_heads, positions);
-  double best[3] = {1e9, 1e9, 1e9};
+  double best[kFormats] = {1e9, 1e9, 1e9, 1e9};
   for (int round = 0; round < kRounds; ++round) {
-    for (int i = 0; i < 3; ++i)
+    for (int i = 0; i < kFormats; ++i)
       best[i] = std::min(best[i], run(formats[i], cache, kv_heads, positions, threads));
   }
-  for (int i = 0; i < 3; ++i) {
+  for (int i = 0; i < kFormats; ++i) {
+    const std::int64_t scale = formats[i].bits <= 8 ? 4 : 0;
     const double bytes = 2.0 * static_cast<double>(kv_heads * positions) *
-                         static_cast<double>(kHeadDim * formats[i].bytes + (i == 2 ? 4 : 0));
+                         static_cast<double>(kHeadDim * formats[i].bits / 8 + scale);
     std::printf("%8lld %9lld  %-7s %8.3f ms %7.2f MB %6.1f GB/s %5.0f %%read %5.2fx\n",
                 static_cast<long long>(kv_heads), static_cast<long long>(positions),
                 formats[i].name, best[i] * 1e3, bytes / 1e6, bytes / best[i] / 1e9,

@@ -63,7 +63,7 @@ struct SpeedReport {
 struct Report {
   std::string model;      // folder
   std::string execution;  // "packed", "simulated", "float"
-  std::string kv_cache;   // "float32", "bf16", "int8"
+  std::string kv_cache;   // "float32", "bf16", "int8", "int4"
   std::string data;       // folder
   std::string protocol;   // how answers were scored: "exact", "sqa-lmms"
   std::int64_t max_new_tokens = 0;
@@ -94,7 +94,7 @@ struct Report {
 
 struct EvaluateOptions {
   Execution execution = Execution::kPacked;
-  KvFormat kv_cache = KvFormat::kFloat32;
+  std::optional<KvFormat> kv_cache = {};    // nothing: as the checkpoint asks for, else float32
   std::filesystem::path packed_cache = {};  // see SessionOptions
   std::int64_t items = 0;                   // the first so many; 0: all
   std::int64_t max_new_tokens = 8;

@@ -22,6 +22,7 @@
 //     activation_clip: [1, 0.95, 0.9, 0.85, 0.8]
 //     token_weights: {image: 1, text: 5, answer: 30}
 //   vision_encoder: {}
+//   kv_cache: int8                 # left out: float32
 //
 // Linears are named vision_tower.*, projector.*, decoder.*, lm_head, as `qvlm inspect` prints them.
 #pragma once
@@ -226,6 +227,9 @@ struct Recipe {
   PlanOptions plan = {};                // used by `search`
   std::optional<SearchOptions> search = {};
   std::optional<VisionEncoderOptions> vision_encoder = {};
+  // What sessions on the result use unless told otherwise; nothing: float32. The result says it in
+  // its qvlm.json.
+  std::optional<KvFormat> kv_cache = {};
 
   // Whether a transform is measured on data: smooth, awq.
   bool smooths() const;

@@ -29,6 +29,17 @@ struct Scheme {
   friend bool operator==(const Scheme&, const Scheme&) = default;
 };
 
+// How keys and values of past positions are kept while a model runs; sums and the softmax are
+// always in float32. What each costs and gains: docs/performance.md, "KV cache".
+enum class KvFormat {
+  kFloat32,   // as computed: the answers of the reference implementation
+  kBfloat16,  // half the memory and the reading per token, rounded to 8 bits of precision
+  // Codes with a scale per token and head, of rows that a Hadamard matrix has turned, which spreads
+  // outlier channels over all.
+  kInt8,  // a quarter
+  kInt4,  // an eighth
+};
+
 // A Hadamard transform of the inputs of a linear, as kernels::make_hadamard() makes it: of each
 // `width` neighbours, a matrix of `order` times Sylvester's of width / order.
 struct HadamardInput {

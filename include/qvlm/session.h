@@ -12,11 +12,13 @@
 #pragma once
 
 #include <qvlm/image.h>
+#include <qvlm/scheme.h>
 
 #include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <stop_token>
 #include <string>
 #include <string_view>
@@ -35,17 +37,10 @@ enum class Execution {
   kBf16,       // LibTorch's bf16 products of all weights rounded to bf16, activations too
 };
 
-// How keys and values of past positions are kept; sums and the softmax are always in float32. What
-// each costs and gains: docs/performance.md, "KV cache".
-enum class KvFormat {
-  kFloat32,   // as computed: the answers of the reference implementation
-  kBfloat16,  // half the memory and the reading per token, rounded to 8 bits of precision
-  kInt8,      // a quarter, with a scale per token and head; outlier channels lose most
-};
-
 struct SessionOptions {
   Execution execution = Execution::kPacked;
-  KvFormat kv_cache = KvFormat::kFloat32;
+  // Nothing: as the checkpoint asks for (a recipe's kv_cache), else float32.
+  std::optional<KvFormat> kv_cache = {};
   // A file that keeps the weights as the kernels want them, beside the checkpoint: made by the
   // first load, mapped by later ones, made anew when the checkpoint has changed. Empty: none.
   std::filesystem::path packed_cache = {};
@@ -61,9 +56,10 @@ struct SessionInfo {
   double load_seconds = 0.0;
   std::int64_t checkpoint_bytes = 0;  // of the weight files
   std::int64_t weight_bytes = 0;      // of the weights in memory, as computed
-  std::int64_t kv_bytes = 0;          // of one position in the KV cache
-  std::int64_t max_positions = 0;     // of prompt and reply together
-  std::int64_t image_positions = 0;   // that one image takes
+  KvFormat kv_cache = KvFormat::kFloat32;
+  std::int64_t kv_bytes = 0;         // of one position in the KV cache
+  std::int64_t max_positions = 0;    // of prompt and reply together
+  std::int64_t image_positions = 0;  // that one image takes
 };
 
 struct Question {

@@ -12,6 +12,7 @@
 #include "cli/commands.h"
 #include "cli/format.h"
 #include "cli/progress.h"
+#include "io/kv_format.h"
 #include "model/matmul_clock.h"
 
 namespace qvlm::cli {
@@ -32,8 +33,11 @@ Timed time_of(const std::function<void()>& work) {
 // One image and made-up text behind it: only the number of tokens matters.
 class Workload {
  public:
-  Workload(const ModelConfig& config, const BenchCommand& command, std::int64_t prompt_tokens)
-      : command_(command) {
+  Workload(const ModelConfig& config,
+           const BenchCommand& command,
+           std::int64_t prompt_tokens,
+           KvFormat kv_cache)
+      : command_(command), kv_cache_(kv_cache) {
     const std::int64_t size = config.vision.image_size, images = config.image_tokens();
     pixels_ = at::sin(at::arange(3 * size * size, at::kFloat)).reshape({3, size, size});
     require(prompt_tokens > images, ErrorKind::kInvalidArgument,
@@ -49,7 +53,7 @@ class Workload {
     at::Tensor features;
     sample.image_seconds = time_of([&] { features = model.encode_image(pixels_); }).seconds;
     KvCache cache(model.config().text, static_cast<std::int64_t>(ids_.size()) + command_.new_tokens,
-                  command_.kv_cache);
+                  kv_cache_);
     const Timed prefill =
         time_of([&] { model.forward(model.embed(ids_, {features}), cache, LogitsOf::kLast); });
     const Timed decode = time_of([&] {
@@ -65,6 +69,7 @@ class Workload {
 
  private:
   const BenchCommand& command_;
+  KvFormat kv_cache_;
   at::Tensor pixels_;
   std::vector<std::int32_t> ids_;
   std::int32_t text_id_ = 0;
@@ -100,9 +105,12 @@ BenchResult bench(const BenchCommand& command, ProgressLine& line) {
   constexpr std::int64_t kTextTokens = 64;
   result.prompt_tokens =
       command.prompt_tokens > 0 ? command.prompt_tokens : list.config.image_tokens() + kTextTokens;
-  const Workload workload(list.config, command, result.prompt_tokens);
+  result.kv_cache = command.synthetic.empty()
+                        ? choose_kv_format(Checkpoint::open(command.model), command.kv_cache)
+                        : command.kv_cache.value_or(KvFormat::kFloat32);
+  const Workload workload(list.config, command, result.prompt_tokens, result.kv_cache);
   const MemoryTerms terms{list.stored_bytes, result.prompt_tokens,
-                          result.prompt_tokens + command.new_tokens, command.kv_cache};
+                          result.prompt_tokens + command.new_tokens, result.kv_cache};
   for (const Variant& variant : list.variants) {
     const MemoryPlan plan = plan_memory(list.config, variant.schemes, variant.execution, terms);
     result.rows.push_back(

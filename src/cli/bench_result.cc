@@ -8,7 +8,7 @@
 #include "cli/format.h"
 #include "cli/table.h"
 #include "eval/metrics.h"
-#include "eval/report_json.h"
+#include "io/kv_format.h"
 #include "model/linear_list.h"
 
 namespace qvlm::cli {
@@ -131,7 +131,7 @@ Json to_json(const BenchCommand& command, const BenchResult& result) {
   json.set("cpu_level", kernels::cpu_level_name(kernels::cpu_level()));
   json.set("prompt_tokens", result.prompt_tokens);
   json.set("new_tokens", command.new_tokens);
-  json.set("kv_cache", kv_format_name(command.kv_cache));
+  json.set("kv_cache", kv_format_name(result.kv_cache));
   json.set("repeats", command.repeats);
   json.set("variants", rows);
   json.set("left_out", left_out);

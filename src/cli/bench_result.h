@@ -32,6 +32,7 @@ struct BenchRow {
 
 struct BenchResult {
   std::int64_t prompt_tokens = 0;
+  KvFormat kv_cache = KvFormat::kFloat32;
   std::vector<BenchRow> rows;
   std::vector<std::string> left_out;  // recipes that do not fit
 };

@@ -66,9 +66,9 @@ struct GenerateCommand {
   std::vector<std::string> images;
   GenerateOptions options;
   Execution execution = Execution::kPacked;
-  KvFormat kv_cache = KvFormat::kFloat32;
-  std::string packed_cache;  // empty: none
-  std::string save_logits;   // empty: not saved
+  std::optional<KvFormat> kv_cache;  // nothing: as the model asks for, else float32
+  std::string packed_cache;          // empty: none
+  std::string save_logits;           // empty: not saved
 };
 
 struct EvaluateCommand {
@@ -76,11 +76,11 @@ struct EvaluateCommand {
   std::int64_t items = 0;  // 0: all
   std::int64_t max_new_tokens = 8;
   Execution execution = Execution::kPacked;
-  KvFormat kv_cache = KvFormat::kFloat32;
-  std::string packed_cache;  // empty: none
-  std::string report;        // empty: none
-  std::string reference;     // empty: none
-  bool speed = true;         // measured for the report
+  std::optional<KvFormat> kv_cache;  // nothing: as the model asks for, else float32
+  std::string packed_cache;          // empty: none
+  std::string report;                // empty: none
+  std::string reference;             // empty: none
+  bool speed = true;                 // measured for the report
 };
 
 struct ReportCommand {
@@ -113,7 +113,7 @@ struct BenchCommand {
   std::int64_t prompt_tokens = 0;    // 0: one image and 64 of text
   std::int64_t new_tokens = 32;
   int repeats = 5;
-  KvFormat kv_cache = KvFormat::kFloat32;
+  std::optional<KvFormat> kv_cache;    // nothing: as the model asks for, else float32
   std::optional<Execution> execution;  // given: only the model as it is, computed so
 };
 

@@ -10,6 +10,7 @@
 #include "cli/interrupt.h"
 #include "cli/output_place.h"
 #include "eval/report_json.h"
+#include "io/kv_format.h"
 #include "runtime/engine.h"
 #include "tensor/file_tensor.h"
 
@@ -41,7 +42,8 @@ void save_logits(const GenerateCommand& command, const std::vector<Image>& image
   std::vector<at::Tensor> features;
   for (const Image& image : images)
     features.push_back(engine.encode_image(image));
-  Sequence sequence(engine, static_cast<std::int64_t>(ids.size()), command.kv_cache);
+  Sequence sequence(engine, static_cast<std::int64_t>(ids.size()),
+                    command.kv_cache.value_or(engine.kv_format()));
   const at::Tensor logits =
       sequence.prefill(ids, features, LogitsOf::kAll).contiguous();  // [tokens, vocab]
   SafetensorsWriter writer(command.save_logits, {{"logits", DType::kF32, logits.sizes().vec()}},
@@ -50,7 +52,10 @@ void save_logits(const GenerateCommand& command, const std::vector<Image>& image
   writer.commit();
 }
 
-Json to_json(const GenerateCommand& command, const Reply& reply, double load_seconds) {
+Json to_json(const GenerateCommand& command,
+             KvFormat kv_cache,
+             const Reply& reply,
+             double load_seconds) {
   Json json = Json::object(), ids = Json::array(), seconds = Json::object();
   for (const std::int32_t id : reply.ids)
     ids.append(id);
@@ -60,7 +65,7 @@ Json to_json(const GenerateCommand& command, const Reply& reply, double load_sec
   seconds.set("decode", reply.decode_seconds);
   json.set("model", command.model);
   json.set("execution", execution_name(command.execution));
-  json.set("kv_cache", kv_format_name(command.kv_cache));
+  json.set("kv_cache", kv_format_name(kv_cache));
   json.set("text", reply.text);
   json.set("ids", ids);
   json.set("prompt_tokens", reply.prompt_tokens);
@@ -91,7 +96,7 @@ void run(const GenerateCommand& command, const CommonOptions& common) {
         return !is_interrupted();
       });
   if (common.json) {
-    std::cout << to_json(command, reply, load_time.count()).dump(2);
+    std::cout << to_json(command, session.info().kv_cache, reply, load_time.count()).dump(2);
   }
   std::cout << "\n";
   throw_if_interrupted();

@@ -10,6 +10,7 @@
 #include "cli/search_text.h"
 #include "cli/table.h"
 #include "io/hf_config.h"
+#include "io/kv_format.h"
 #include "io/quantized_checkpoint.h"
 #include "io/scheme.h"
 #include "model/linear.h"
@@ -196,6 +197,7 @@ Json to_json(const Inspection& inspection, const InspectCommand& command) {
   json.set("decoder", decoder_json(inspection.config));
   json.set("components", components);
   json.set("linears", groups);
+  json.set("kv_cache", kv_format_name(choose_kv_format(inspection.checkpoint, {})));
   if (inspection.search) json.set("search", search_to_json(*inspection.search));
   if (command.tensors) json.set("tensors", tensors_json(inspection.checkpoint));
   return json;
@@ -214,6 +216,9 @@ void run(const InspectCommand& command, const CommonOptions& common) {
   print_dimensions(inspection.config);
   print_components(inspection);
   print_groups(inspection.groups);
+  const KvFormat kv_cache = choose_kv_format(inspection.checkpoint, {});
+  if (kv_cache != KvFormat::kFloat32)
+    std::cout << "\nkeys and values: " << kv_format_name(kv_cache) << "\n";
   if (inspection.search) std::cout << "\n" << search_text(*inspection.search);
   if (command.tensors) print_tensors(inspection.checkpoint);
 }

@@ -5,6 +5,7 @@
 #include <map>
 
 #include "base/error.h"
+#include "io/kv_format.h"
 #include "pipeline/recipe.h"
 
 namespace qvlm::cli {
@@ -83,17 +84,12 @@ void add_execution(CLI::App* verb, Execution& execution) {
       ->type_name("HOW");
 }
 
-void add_kv_cache(CLI::App* verb, KvFormat& format) {
-  const auto choose = [&format](const std::string& name) {
-    format = name == "float32" ? KvFormat::kFloat32
-             : name == "bf16"  ? KvFormat::kBfloat16
-                               : KvFormat::kInt8;
-  };
+void add_kv_cache(CLI::App* verb, std::optional<KvFormat>& format) {
   verb->add_option_function<std::string>(
-          "--kv-cache", choose,
-          "how keys and values are kept: float32, bf16 (half the memory) or int8 (a quarter); "
-          "default float32")
-      ->check(CLI::IsMember({"float32", "bf16", "int8"}))
+          "--kv-cache", [&format](const std::string& name) { format = find_kv_format(name); },
+          "how keys and values are kept: float32, bf16 (half the memory), int8 (a quarter) or int4 "
+          "(an eighth); default: as the model's folder asks for, else float32")
+      ->check(CLI::IsMember({"float32", "bf16", "int8", "int4"}))
       ->type_name("FORMAT");
 }
 

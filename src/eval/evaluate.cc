@@ -10,6 +10,7 @@
 #include "eval/question_runner.h"
 #include "eval/report_json.h"
 #include "eval/speed.h"
+#include "io/kv_format.h"
 #include "io/sha256.h"
 #include "model/memory_plan.h"
 #include "tensor/public_call.h"
@@ -50,12 +51,12 @@ void note_bytes(const Engine& engine,
                 Report& report) {
   report.checkpoint_bytes = engine.checkpoint_bytes();
   report.weight_bytes = plan_memory(Checkpoint::open(model), options.execution, {}).weights;
-  report.kv_bytes = KvCache(engine.model().config().text, 1, options.kv_cache).bytes();
+  report.kv_bytes = KvCache(engine.model().config().text, 1, *options.kv_cache).bytes();
 }
 
 Report run_evaluation(const std::filesystem::path& model,
                       const std::filesystem::path& data,
-                      const EvaluateOptions& options,
+                      EvaluateOptions options,
                       const ProgressCallback& progress) {
   require(options.items >= 0, ErrorKind::kInvalidArgument, "items: expected 0 (all) or more, got ",
           options.items);
@@ -66,7 +67,6 @@ Report run_evaluation(const std::filesystem::path& model,
   Report report;
   report.model = model.string();
   report.execution = execution_name(options.execution);
-  report.kv_cache = kv_format_name(options.kv_cache);
   report.data = data.string();
   report.protocol = protocol_name(dataset.protocol);
   report.max_new_tokens = options.max_new_tokens;
@@ -77,6 +77,8 @@ Report run_evaluation(const std::filesystem::path& model,
   const auto load_start = Clock::now();
   const Engine engine = Engine::load(model, options.execution, options.packed_cache);
   report.load_seconds = seconds_since(load_start);
+  options.kv_cache = options.kv_cache.value_or(engine.kv_format());
+  report.kv_cache = kv_format_name(*options.kv_cache);
   note_bytes(engine, model, options, report);
   report.products = engine.products();
 

@@ -75,7 +75,7 @@ void QuestionRunner::run_group(const std::vector<std::size_t>& group,
   try {
     const std::int64_t limit = answer_limit(prompts[longest]);
     Sequence sequence(engine_, static_cast<std::int64_t>(prompts[longest].size()) + limit,
-                      options_.kv_cache);
+                      *options_.kv_cache);
     for (current = 0; current < group.size(); ++current) {
       results_[group[current]] = run_item(group[current], sequence, prompts[current], images);
       count_item(progress);

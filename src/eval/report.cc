@@ -84,18 +84,6 @@ const char* execution_name(Execution execution) {
   return "";
 }
 
-const char* kv_format_name(KvFormat format) {
-  switch (format) {
-    case KvFormat::kFloat32:
-      return "float32";
-    case KvFormat::kBfloat16:
-      return "bf16";
-    case KvFormat::kInt8:
-      return "int8";
-  }
-  return "";
-}
-
 Json to_json(const Share& share) {
   Json json = Json::object();
   json.set("count", share.count);

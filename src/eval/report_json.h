@@ -9,8 +9,6 @@ namespace qvlm {
 
 // "packed", "simulated", "float".
 const char* execution_name(Execution execution);
-// "float32", "bf16", "int8".
-const char* kv_format_name(KvFormat format);
 
 Json to_json(const Share& share);
 // Report::products as an object.

@@ -146,7 +146,7 @@ std::optional<SpeedReport> measure_speed(const Engine& engine,
                                          const Dataset& dataset,
                                          const EvaluateOptions& options,
                                          const ProgressCallback& progress) {
-  const SpeedPrompt prompt(dataset, options.kv_cache);
+  const SpeedPrompt prompt(dataset, *options.kv_cache);
   if (!fits(engine, model, prompt)) return std::nullopt;
   const Engine baseline = Engine::load(model, Execution::kFloat);
   SpeedReport report;

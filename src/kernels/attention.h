@@ -1,6 +1,6 @@
 // Attention of one decoded token on cached keys and values, read as they are stored: float32,
-// bfloat16, or int8 with a scale per row. Not for prompts: those have enough queries for matrix
-// products. Nothing is checked here; the caller is model/attention.cc.
+// bfloat16, or codes of 8 or 4 bits with a scale per row. Not for prompts: those have enough
+// queries for matrix products. Nothing is checked here; the caller is model/attention.cc.
 #pragma once
 
 #include "kernels/attention_table.h"

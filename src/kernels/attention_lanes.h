@@ -22,11 +22,21 @@ inline constexpr int kVectors = 4;  // of the outputs that are summed together
 inline constexpr std::int64_t kAhead = 16;
 inline constexpr std::int64_t kBlock = 32;  // values that are summed before the next outputs
 
+// Where element k of a row lies; of pairs an even one.
+template <typename Row>
+[[gnu::always_inline]] inline const Row* element(const Row* row, std::int64_t k) {
+  return row + k;
+}
+
+[[gnu::always_inline]] inline const CodePair* element(const CodePair* row, std::int64_t k) {
+  return row + k / 2;
+}
+
 template <typename Row>
 [[gnu::always_inline]] inline void prefetch(const Row* from, std::int64_t count) {
-  const char* bytes = reinterpret_cast<const char*>(from);
-  for (std::int64_t i = 0; i < count * std::int64_t{sizeof(Row)}; i += 64) {
-    __builtin_prefetch(bytes + i);
+  const char* const end = reinterpret_cast<const char*>(element(from, count));
+  for (const char* byte = reinterpret_cast<const char*>(from); byte < end; byte += 64) {
+    __builtin_prefetch(byte);
   }
 }
 
@@ -57,6 +67,27 @@ template <typename Row>
 #else
   return Floats{static_cast<float>(from[0]), static_cast<float>(from[1]),
                 static_cast<float>(from[2]), static_cast<float>(from[3])};
+#endif
+}
+
+[[gnu::always_inline]] inline Floats widen(const CodePair* from) {
+#if defined(__AVX2__)
+  std::uint64_t pairs = 0;
+  __builtin_memcpy(&pairs, from, kLanes / 2);
+  const __m128i mask = _mm_set1_epi8(15);
+  const __m128i both = _mm_cvtsi64_si128(static_cast<long long>(pairs));
+  const __m128i even = _mm_and_si128(both, mask);
+  const __m128i odd = _mm_and_si128(_mm_srli_epi16(both, 4), mask);
+  const __m128i bytes = _mm_sub_epi8(_mm_unpacklo_epi8(even, odd), _mm_set1_epi8(8));
+#if defined(__AVX512F__)
+  return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes));
+#else
+  return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes));
+#endif
+#else
+  return Floats{
+      static_cast<float>((from[0].bits & 15) - 8), static_cast<float>((from[0].bits >> 4) - 8),
+      static_cast<float>((from[1].bits & 15) - 8), static_cast<float>((from[1].bits >> 4) - 8)};
 #endif
 }
 
@@ -92,15 +123,15 @@ void score_keys(const AttentionArguments& a, std::int64_t query, std::int64_t po
 #pragma GCC unroll 4
   for (int i = 0; i < kRows; ++i) {
     const std::int64_t last = a.positions - 1;
-    keys[i] = static_cast<const Row*>(a.keys.rows) +
-              (position + i < last ? position + i : last) * a.stride;
+    keys[i] = element(static_cast<const Row*>(a.keys.rows),
+                      (position + i < last ? position + i : last) * a.stride);
   }
   Floats sums[kQueries][kRows] = {};
   for (std::int64_t k = 0; k < a.stride; k += kLanes) {
     Floats key[kRows];
 #pragma GCC unroll 4
     for (int i = 0; i < kRows; ++i) {
-      key[i] = widen(keys[i] + k);
+      key[i] = widen(element(keys[i], k));
     }
 #pragma GCC unroll 4
     for (int j = 0; j < kQueries; ++j) {
@@ -162,7 +193,7 @@ template <typename Row, int kQueries, int kCount>
                                               std::int64_t begin,
                                               std::int64_t end,
                                               std::int64_t k) {
-  const Row* values = static_cast<const Row*>(a.values.rows) + k;
+  const Row* values = element(static_cast<const Row*>(a.values.rows), k);
   const float* weights = a.scores + query * a.score_stride;
   float* out = a.out + query * a.stride + k;
   Floats sums[kQueries][kCount];
@@ -174,11 +205,11 @@ template <typename Row, int kQueries, int kCount>
     }
   }
   for (std::int64_t p = begin; p < end; ++p) {
-    if (query == 0) prefetch(values + (p + kAhead) * a.stride, kCount * kLanes);
+    if (query == 0) prefetch(element(values, (p + kAhead) * a.stride), kCount * kLanes);
     Floats value[kCount];
 #pragma GCC unroll 4
     for (int i = 0; i < kCount; ++i) {
-      value[i] = widen(values + p * a.stride + i * kLanes);
+      value[i] = widen(element(values, p * a.stride + i * kLanes));
     }
 #pragma GCC unroll 4
     for (int j = 0; j < kQueries; ++j) {
@@ -215,7 +246,7 @@ template <typename Row>
 void attend(const AttentionArguments& a) {
   const std::int64_t tiled = a.queries / kTile * kTile;
   for (std::int64_t position = 0; position < a.positions; position += kRows) {
-    prefetch(static_cast<const Row*>(a.keys.rows) + (position + kAhead) * a.stride,
+    prefetch(element(static_cast<const Row*>(a.keys.rows), (position + kAhead) * a.stride),
              kRows * a.stride);
     for (std::int64_t query = 0; query < tiled; query += kTile) {
       score_keys<Row, kTile>(a, query, position);

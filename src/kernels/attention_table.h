@@ -10,10 +10,16 @@ namespace qvlm::kernels {
 // tails.
 inline constexpr std::int64_t kRowMultiple = 16;
 
-// Rows of one head, one per position: float, std::uint16_t or std::int8_t [positions, stride].
+// Two codes of 4 bits, 0 to 15, that stand for -8 to 7: the one before in the low bits.
+struct CodePair {
+  std::uint8_t bits;
+};
+
+// Rows of one head, one per position: float, std::uint16_t or std::int8_t [positions, stride], or
+// CodePair [positions, stride / 2].
 struct CachedRows {
   const void* rows;
-  const float* scales;  // [positions], int8 only: value = scale * code
+  const float* scales;  // [positions], of codes only: value = scale * code
 };
 
 // The query heads that share one key and value head: out = softmax(query * keys^T) * values.
@@ -32,6 +38,7 @@ struct AttentionKernels {
   void (*float32)(const AttentionArguments& arguments);
   void (*bfloat16)(const AttentionArguments& arguments);
   void (*int8)(const AttentionArguments& arguments);
+  void (*int4)(const AttentionArguments& arguments);
 };
 
 extern const AttentionKernels kScalarAttention;

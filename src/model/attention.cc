@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/parallel.h"
 #include "kernels/attention.h"
+#include "quant/hadamard_rows.h"
 
 namespace qvlm {
 namespace {
@@ -61,21 +62,10 @@ at::Tensor join_heads(const at::Tensor& mixed) {
   return mixed.permute({2, 0, 1, 3}).reshape({mixed.size(2), -1});
 }
 
-// Rows of one head as float32 [1, 1, positions, head_dim].
-at::Tensor expand_rows(const at::Tensor& rows,
-                       const at::Tensor& scales,
-                       std::int64_t head,
-                       std::int64_t head_dim) {
-  const at::Tensor stored = rows[head].slice(1, 0, head_dim);
-  const at::Tensor values =
-      scales.defined() ? stored * scales[head].unsqueeze(1) : stored.to(at::kFloat);
-  return values.unsqueeze(0).unsqueeze(0);
-}
-
 at::Tensor attend_many(const at::Tensor& query, const CachedLayer& cache) {
   const std::int64_t kv_heads = cache.keys.size(0);
   const at::Tensor groups = split_heads(query, kv_heads);
-  if (cache.keys.scalar_type() == at::kFloat) {
+  if (cache.format == KvFormat::kFloat32) {
     const auto rows = [&](const at::Tensor& stored) {
       return stored.slice(2, 0, cache.head_dim).unsqueeze(1);
     };
@@ -85,18 +75,27 @@ at::Tensor attend_many(const at::Tensor& query, const CachedLayer& cache) {
   for (std::int64_t head = 0; head < kv_heads; ++head) {
     mixed.slice(0, head, head + 1)
         .copy_(attend_causal(groups.slice(0, head, head + 1),
-                             expand_rows(cache.keys, cache.key_scales, head, cache.head_dim),
-                             expand_rows(cache.values, cache.value_scales, head, cache.head_dim)));
+                             expand_keys(cache, head).unsqueeze(0).unsqueeze(0),
+                             expand_values(cache, head).unsqueeze(0).unsqueeze(0)));
   }
   return join_heads(mixed);
 }
 
 using Kernel = void (*)(const kernels::AttentionArguments&);
 
-Kernel find_kernel(at::ScalarType stored) {
+Kernel find_kernel(KvFormat format) {
   const kernels::AttentionKernels& all = kernels::attention_kernels(kernels::cpu_level());
-  if (stored == at::kFloat) return all.float32;
-  return stored == at::kBFloat16 ? all.bfloat16 : all.int8;
+  switch (format) {
+    case KvFormat::kFloat32:
+      return all.float32;
+    case KvFormat::kBfloat16:
+      return all.bfloat16;
+    case KvFormat::kInt8:
+      return all.int8;
+    case KvFormat::kInt4:
+      return all.int4;
+  }
+  fail(ErrorKind::kInternal, "attention: unknown format");
 }
 
 kernels::CachedRows rows_of(const at::Tensor& rows, const at::Tensor& scales, std::int64_t head) {
@@ -109,13 +108,13 @@ kernels::CachedRows rows_of(const at::Tensor& rows, const at::Tensor& scales, st
 at::Tensor attend_few(const at::Tensor& query, const CachedLayer& cache) {
   const std::int64_t heads = query.size(0), tokens = query.size(1);
   const std::int64_t kv_heads = cache.keys.size(0), positions = cache.keys.size(1);
-  const std::int64_t stride = cache.keys.size(2), group = heads / kv_heads;
+  const std::int64_t stride = cache.stride, group = heads / kv_heads;
   const double scale = 1.0 / std::sqrt(static_cast<double>(cache.head_dim));
   const at::Tensor scaled =
       at::constant_pad_nd(query.transpose(0, 1) * scale, {0, stride - cache.head_dim})
           .contiguous();  // [tokens, heads, stride]
   at::Tensor mixed = at::empty({tokens, heads, stride}, at::kFloat);
-  const Kernel kernel = find_kernel(cache.keys.scalar_type());
+  const Kernel kernel = find_kernel(cache.format);
   const std::int64_t score_stride = positions + kernels::kRowMultiple;
   // A thread is worth it from some ten microseconds of work on.
   const std::int64_t grain = (1 << 16) / (tokens * positions * stride) + 1;
@@ -153,7 +152,13 @@ at::Tensor attention(const at::Tensor& query,
 }
 
 at::Tensor cached_attention(const at::Tensor& query, const CachedLayer& cache) {
-  return query.size(1) <= kFewTokens ? attend_few(query, cache) : attend_many(query, cache);
+  const auto attend_cached = [&cache](const at::Tensor& own) {
+    return own.size(1) <= kFewTokens ? attend_few(own, cache) : attend_many(own, cache);
+  };
+  if (cache.turned == nullptr) return attend_cached(query);
+  const at::Tensor mixed = attend_cached(hadamard_rows(query, *cache.turned));
+  const std::vector<std::int64_t> heads = {mixed.size(0), query.size(0), query.size(2)};
+  return undo_hadamard_rows(mixed.reshape(heads), *cache.turned).reshape(mixed.sizes());
 }
 
 }  // namespace qvlm

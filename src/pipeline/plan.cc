@@ -86,8 +86,9 @@ void guess_data(Workload& work) {
 PlannedMemory plan_memory_of(const Workload& work) {
   const std::int64_t prompt = mean_tokens(work);
   const std::int64_t positions = std::min(prompt + kNewTokens, work.config.text.max_positions);
-  const MemoryPlan running = plan_memory(work.config, work.schemes, Execution::kPacked,
-                                         {work.stored_bytes, prompt, positions});
+  const MemoryPlan running = plan_memory(
+      work.config, work.schemes, Execution::kPacked,
+      {work.stored_bytes, prompt, positions, work.recipe.kv_cache.value_or(KvFormat::kFloat32)});
   return {forecast_memory(work), positions, running.weights, running.kv_cache, running.activations};
 }
 

@@ -6,6 +6,7 @@
 #include "base/mapped_file.h"
 #include "base/process_memory.h"
 #include "calib/manifest.h"
+#include "io/kv_format.h"
 #include "io/quantized_checkpoint_writer.h"
 #include "io/sha256.h"
 #include "model/linear_list.h"
@@ -206,6 +207,7 @@ Json Quantization::describe() const {
   extra.set("recipe", recipe_.name);
   extra.set("description", recipe_.description);
   extra.set("rounding", rounding_name(recipe_.rounding.method));
+  if (recipe_.kv_cache) extra.set("kv_cache", kv_format_name(*recipe_.kv_cache));
   extra.set("tool", "qvlm " QVLM_VERSION);
   extra.set("recipe_text", recipe_to_json(recipe_));
   if (!report_.search) return extra;

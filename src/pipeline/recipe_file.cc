@@ -3,6 +3,7 @@
 #include <string>
 
 #include "base/error.h"
+#include "io/kv_format.h"
 #include "io/scheme.h"
 #include "pipeline/recipe.h"
 #include "pipeline/recipe_search_file.h"
@@ -19,7 +20,7 @@ class RecipeReader : private YamlReader {
     const YAML::Node root = parse();
     check_keys(root, "the recipe",
                {"name", "description", "default", "overrides", "transforms", "rounding",
-                "precision", "calibration", "plan", "search", "vision_encoder"});
+                "precision", "calibration", "plan", "search", "vision_encoder", "kv_cache"});
     Recipe recipe;
     recipe.name = required<std::string>(root, "name");
     recipe.description = optional<std::string>(root, "description", "");
@@ -36,6 +37,11 @@ class RecipeReader : private YamlReader {
     read_transforms(*this, root, recipe);
     if (const YAML::Node node = root["precision"]) recipe.precision = precision_options(node);
     read_search_options(*this, root, recipe);
+    if (const YAML::Node node = root["kv_cache"]) {
+      recipe.kv_cache = find_kv_format(required<std::string>(root, "kv_cache"));
+      require(recipe.kv_cache.has_value(), ErrorKind::kInvalidArgument, where(node),
+              "unknown kv_cache; known are ", kKvFormatNames);
+    }
     require(recipe.standard || !recipe.overrides.empty(), ErrorKind::kInvalidArgument, file(),
             ": expected 'default' or 'overrides'; without both nothing would be quantized");
     return recipe;

@@ -1,5 +1,6 @@
 // Recipes as JSON, for qvlm.json.
 #include "base/error.h"
+#include "io/kv_format.h"
 #include "io/scheme_json.h"
 #include "pipeline/search_json.h"
 
@@ -161,6 +162,7 @@ Json recipe_to_json(const Recipe& recipe) {
     json.set("plan", plan_options_json(recipe.plan));
     json.set("search", search_options_json(*recipe.search));
   }
+  if (recipe.kv_cache) json.set("kv_cache", kv_format_name(*recipe.kv_cache));
   if (recipe.vision_encoder)
     json.set("vision_encoder", vision_options_json(*recipe.vision_encoder));
   return json;

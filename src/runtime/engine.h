@@ -31,6 +31,8 @@ class Engine {
   const Tokenizer& tokenizer() const { return encoder_.tokenizer(); }
   const GenerationConfig& generation() const { return generation_; }
   std::int64_t checkpoint_bytes() const { return checkpoint_bytes_; }
+  // What the checkpoint asks for, else float32.
+  KvFormat kv_format() const { return kv_format_; }
   // See model/products.h.
   const std::map<std::string, std::int64_t>& products() const { return products_; }
 
@@ -50,6 +52,7 @@ class Engine {
   PromptEncoder encoder_;
   GenerationConfig generation_;
   std::int64_t checkpoint_bytes_ = 0;
+  KvFormat kv_format_ = KvFormat::kFloat32;
   std::map<std::string, std::int64_t> products_;
 };
 

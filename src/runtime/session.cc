@@ -40,6 +40,7 @@ Session Session::open(const std::filesystem::path& model, const SessionOptions& 
   Engine engine =
       public_call([&] { return Engine::load(model, options.execution, options.packed_cache); });
   const ModelConfig& config = engine.model().config();
+  const KvFormat kv_cache = options.kv_cache.value_or(engine.kv_format());
   SessionInfo info;
   info.checkpoint_bytes = engine.checkpoint_bytes();
   info.weight_bytes = weight_bytes;
@@ -49,7 +50,7 @@ Session Session::open(const std::filesystem::path& model, const SessionOptions& 
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return Session(
       std::make_shared<const State>(State{budget, std::move(weights), std::move(engine), info}),
-      options.kv_cache);
+      kv_cache);
 }
 
 Session Session::with_kv_cache(KvFormat format) const {
@@ -64,6 +65,7 @@ Reply Session::generate(const Question& question,
 
 SessionInfo Session::info() const {
   SessionInfo info = state_->info;
+  info.kv_cache = kv_cache_;
   info.kv_bytes = KvCache(state_->engine.model().config().text, 1, kv_cache_).bytes();
   return info;
 }

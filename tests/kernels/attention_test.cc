@@ -17,10 +17,11 @@ struct Rows {
   std::vector<float> values;
   std::vector<std::uint16_t> bf16;
   std::vector<std::int8_t> codes;
+  std::vector<CodePair> pairs;  // of the codes' lowest four bits
   std::vector<float> scales;
 };
 
-enum Format { kFloat32, kBfloat16, kInt8 };
+enum Format { kFloat32, kBfloat16, kInt8, kInt4 };
 
 Rows make_rows(Format format, std::int64_t positions, std::int64_t stride, std::mt19937& random) {
   std::normal_distribution<float> normal;
@@ -35,16 +36,22 @@ Rows make_rows(Format format, std::int64_t positions, std::int64_t stride, std::
       if (format == kBfloat16)
         value = __builtin_bit_cast(float, static_cast<std::uint32_t>(high) << 16);
       if (format == kInt8) value = static_cast<float>(code) * rows.scales.back();
+      const auto nibble = static_cast<std::uint8_t>(code & 15);
+      if (format == kInt4) value = static_cast<float>(nibble - 8) * 10.0f * rows.scales.back();
+      if (k % 2 == 0) rows.pairs.push_back({nibble});
+      if (k % 2 == 1) rows.pairs.back().bits |= static_cast<std::uint8_t>(nibble << 4);
       rows.values.push_back(value);
       rows.bf16.push_back(high);
       rows.codes.push_back(code);
     }
+    if (format == kInt4) rows.scales.back() *= 10.0f;  // as its codes are that much smaller
   }
   return rows;
 }
 
 CachedRows view(Format format, const Rows& rows) {
   if (format == kInt8) return {rows.codes.data(), rows.scales.data()};
+  if (format == kInt4) return {rows.pairs.data(), rows.scales.data()};
   if (format == kBfloat16) return {rows.bf16.data(), nullptr};
   return {rows.values.data(), nullptr};
 }
@@ -62,7 +69,8 @@ std::vector<float> run(Format format,
   const AttentionKernels& kernels = attention_kernels(cpu_level());
   const auto kernel = format == kFloat32    ? kernels.float32
                       : format == kBfloat16 ? kernels.bfloat16
-                                            : kernels.int8;
+                      : format == kInt8     ? kernels.int8
+                                            : kernels.int4;
   kernel({view(format, keys), view(format, values), positions, stride, query.data(), queries,
           scores.data(), score_stride, out.data()});
   return out;
@@ -110,7 +118,7 @@ void expect_formula(const Rows& keys,
 TEST(Attention, EqualsTheFormula) {
   std::mt19937 random(5);
   std::normal_distribution<float> normal;
-  for (const Format format : {kFloat32, kBfloat16, kInt8}) {
+  for (const Format format : {kFloat32, kBfloat16, kInt8, kInt4}) {
     for (const std::int64_t positions : {1, 2, 5, 31, 32, 33, 100, 700}) {
       for (const std::int64_t stride : {16, 48, 64, 80, 128}) {
         const Rows keys = make_rows(format, positions, stride, random);

@@ -7,11 +7,13 @@
 #include <string>
 
 #include "base/parallel.h"
+#include "quant/hadamard_rows.h"
 
 namespace qvlm {
 namespace {
 
-constexpr KvFormat kFormats[] = {KvFormat::kFloat32, KvFormat::kBfloat16, KvFormat::kInt8};
+constexpr KvFormat kFormats[] = {KvFormat::kFloat32, KvFormat::kBfloat16, KvFormat::kInt8,
+                                 KvFormat::kInt4};
 
 TextConfig make_config(std::int64_t kv_heads, std::int64_t head_dim, std::int64_t positions) {
   TextConfig config;
@@ -22,9 +24,13 @@ TextConfig make_config(std::int64_t kv_heads, std::int64_t head_dim, std::int64_
   return config;
 }
 
-at::Tensor read(const at::Tensor& rows, const at::Tensor& scales, std::int64_t head_dim) {
-  const at::Tensor values = scales.defined() ? rows * scales.unsqueeze(-1) : rows.to(at::kFloat);
-  return values.slice(2, 0, head_dim);
+// All heads, turned back: [kv_heads, positions, head_dim].
+at::Tensor read(const CachedLayer& layer, at::Tensor (*expand)(const CachedLayer&, std::int64_t)) {
+  std::vector<at::Tensor> heads;
+  for (std::int64_t head = 0; head < layer.keys.size(0); ++head)
+    heads.push_back(expand(layer, head));
+  const at::Tensor all = at::stack(heads);
+  return layer.turned == nullptr ? all : undo_hadamard_rows(all, *layer.turned);
 }
 
 // The formula, causal, in double: [tokens, heads * head_dim].
@@ -76,8 +82,7 @@ TEST(Attention, EqualsTheFormulaInEveryFormat) {
           const Sample s = make_sample(2 * group, 2, tokens, 333, head_dim);
           KvCache cache(make_config(2, head_dim, 333), 333, format);
           const CachedLayer stored = cache.append(0, s.key, s.value);
-          const at::Tensor keys = read(stored.keys, stored.key_scales, head_dim);
-          const at::Tensor values = read(stored.values, stored.value_scales, head_dim);
+          const at::Tensor keys = read(stored, expand_keys), values = read(stored, expand_values);
           const at::Tensor got = cached_attention(s.query, stored);
           const at::Tensor want = exact(s.query, keys, values);
           EXPECT_LE((got - want).abs().max().item<double>(), bound(s.query, keys, values))
@@ -93,11 +98,11 @@ TEST(Attention, EqualsTheFormulaInEveryFormat) {
 // exp(2 e), so outputs by (exp(2 e) - 1) * max|v|; rounding values adds their own error.
 TEST(Attention, RoundedCachesStayNearFloat) {
   const Sample s = make_sample(4, 4, 1, 200, 64);
-  for (const KvFormat format : {KvFormat::kBfloat16, KvFormat::kInt8}) {
+  for (const KvFormat format : {KvFormat::kBfloat16, KvFormat::kInt8, KvFormat::kInt4}) {
     KvCache cache(make_config(4, 64, 200), 200, format);
     const CachedLayer stored = cache.append(0, s.key, s.value);
-    const at::Tensor key_error = read(stored.keys, stored.key_scales, 64) - s.key;
-    const at::Tensor value_error = read(stored.values, stored.value_scales, 64) - s.value;
+    const at::Tensor key_error = read(stored, expand_keys) - s.key;
+    const at::Tensor value_error = read(stored, expand_values) - s.value;
     const double e =
         s.query.norm(2, -1).max().item<double>() * key_error.norm(2, -1).max().item<double>() / 8.0;
     const double allowed = std::expm1(2 * e) * s.value.abs().max().item<double>() +

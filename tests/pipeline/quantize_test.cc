@@ -5,6 +5,7 @@
 
 #include <qvlm/error.h>
 #include <qvlm/quantize.h>
+#include <qvlm/session.h>
 
 #include "base/mapped_file.h"
 #include "io/quantized_checkpoint.h"
@@ -14,6 +15,7 @@
 #include "support/golden.h"
 #include "support/same_files.h"
 #include "support/temporary_folder.h"
+#include "support/tiny_model.h"
 
 namespace qvlm {
 namespace {
@@ -110,6 +112,23 @@ INSTANTIATE_TEST_SUITE_P(Recipes,
                            std::replace(name.begin(), name.end(), ' ', '_');
                            return name;
                          });
+
+// What the recipe says of keys and values, sessions do on the result, unless they are told
+// otherwise.
+TEST(QuantizeKvCacheTest, SessionsFollowTheRecipe) {
+  const TemporaryFolder folder;
+  Recipe recipe{.name = "r", .standard = scheme(8, 0, 8)};
+  recipe.kv_cache = KvFormat::kInt4;
+  const fs::path model = folder.path() / "model";
+  make_tiny_model(model, "sharded_head_dim");
+  quantize(model, folder.path() / "out", recipe);
+  const Session session = Session::open(folder.path() / "out");
+  EXPECT_EQ(session.info().kv_cache, KvFormat::kInt4);
+  EXPECT_EQ(Session::open(folder.path() / "out", {.kv_cache = KvFormat::kBfloat16}).info().kv_cache,
+            KvFormat::kBfloat16);
+  EXPECT_EQ(Session::open(model).info().kv_cache, KvFormat::kFloat32);
+  EXPECT_LT(4 * session.info().kv_bytes, Session::open(model).info().kv_bytes);
+}
 
 TEST(QuantizeFailureTest, NothingIsLeftBehind) {
   const TemporaryFolder folder;

@@ -156,6 +156,18 @@ TEST(RecipeTest, MistakesOfTransformsAreNamed) {
   EXPECT_THAT(message_of(scheme + "rounding: {method: best}\n"), HasSubstr("nearest, gptq"));
 }
 
+TEST(RecipeTest, KvCacheIsRead) {
+  const std::string scheme = "name: r\ndefault: {weight: {bits: 4}}\n";
+  EXPECT_THAT(message_of(scheme + "kv_cache: int3\n"),
+              AllOf(HasSubstr("r.yaml:3"), HasSubstr("float32, bf16, int8, int4")));
+  const TemporaryFolder folder;
+  const fs::path file = folder.path() / "r.yaml";
+  std::ofstream(file) << scheme;
+  EXPECT_FALSE(Recipe::load(file).kv_cache.has_value());
+  std::ofstream(file, std::ios::app) << "kv_cache: int4\n";
+  EXPECT_EQ(Recipe::load(file).kv_cache, KvFormat::kInt4);
+}
+
 TEST(RecipeTest, MistakesOfPrecisionAreNamed) {
   const std::string scheme = "name: r\ndefault: {weight: {bits: 4}, activation: {bits: 4}}\n";
   const std::string candidates = "candidates: [{weight: {bits: 8}}]";

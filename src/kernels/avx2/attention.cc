@@ -2,6 +2,7 @@
 
 namespace qvlm::kernels {
 
-const AttentionKernels kAvx2Attention = {attend<float>, attend<std::uint16_t>, attend<std::int8_t>};
+const AttentionKernels kAvx2Attention = {attend<float>, attend<std::uint16_t>, attend<std::int8_t>,
+                                         attend<CodePair>};
 
 }  // namespace qvlm::kernels

@@ -3,6 +3,6 @@
 namespace qvlm::kernels {
 
 const AttentionKernels kScalarAttention = {attend<float>, attend<std::uint16_t>,
-                                           attend<std::int8_t>};
+                                           attend<std::int8_t>, attend<CodePair>};
 
 }  // namespace qvlm::kernels
