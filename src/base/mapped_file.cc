@@ -1,6 +1,7 @@
 #include "base/mapped_file.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -29,6 +30,30 @@ int open_for_reading(const std::filesystem::path& file) {
     fail(ErrorKind::kIo, "cannot read ", file.string(), ": it is not a regular file");
   }
   return descriptor;
+}
+
+// Whether the name still leads to the open file.
+bool is_at(const std::filesystem::path& file, int descriptor) {
+  struct stat open_one = {}, named = {};
+  return ::fstat(descriptor, &open_one) == 0 && ::stat(file.c_str(), &named) == 0 &&
+         open_one.st_dev == named.st_dev && open_one.st_ino == named.st_ino;
+}
+
+// Opens an empty file for writing that no other writer has; -1, and errno is EWOULDBLOCK where one
+// has. What a killed writer left is taken over.
+int open_for_writing(const std::filesystem::path& file) {
+  while (true) {
+    const int descriptor = ::open(file.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+    if (descriptor < 0) return -1;
+    const bool busy = ::flock(descriptor, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+    // Between the two calls another writer may have finished and renamed this very file.
+    const bool mine = !busy && is_at(file, descriptor);
+    if (mine && ::ftruncate(descriptor, 0) == 0) return descriptor;
+    const int code = busy ? EWOULDBLOCK : errno;
+    ::close(descriptor);
+    errno = code;
+    if (busy || mine) return -1;
+  }
 }
 
 }  // namespace
@@ -63,7 +88,9 @@ void drop_pages(std::span<const std::byte> bytes) {
 
 AtomicFile::AtomicFile(const std::filesystem::path& file)
     : path_(file), part_(file.string() + ".part") {
-  descriptor_ = ::open(part_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  descriptor_ = open_for_writing(part_);
+  require(descriptor_ >= 0 || errno != EWOULDBLOCK, ErrorKind::kIo, "cannot create ",
+          path_.string(), ": another run is writing it");
   if (descriptor_ < 0) fail_with_errno("cannot create");
 }
 

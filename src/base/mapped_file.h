@@ -34,7 +34,7 @@ void drop_pages(std::span<const std::byte> bytes);
 
 // A file under construction: written to "<file>.part", flushed to disk and renamed by commit().
 // Without a commit nothing is left. Throws kIo when the system refuses (read-only folder, full
-// disk).
+// disk), or when another AtomicFile, of any process, is at the same file.
 class AtomicFile {
  public:
   explicit AtomicFile(const std::filesystem::path& file);

@@ -4,6 +4,9 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include <fstream>
+#include <string>
+
 #include "base/error.h"
 #include "support/temporary_folder.h"
 
@@ -57,6 +60,26 @@ TEST(AtomicFile, AppearsOnlyWhenCommitted) {
   file.write("new");
   file.commit();
   EXPECT_EQ(read_text_file(path), "new");
+}
+
+// Two writers at once would mix their bytes.
+TEST(AtomicFile, HasOneWriterAtATime) {
+  const TemporaryFolder folder;
+  const std::filesystem::path file = folder.path() / "a.txt";
+  std::ofstream(file.string() + ".part") << "what a killed writer left";
+  AtomicFile first(file);
+  first.write("first");
+  try {
+    AtomicFile second(file);
+    FAIL() << "no error";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::kIo);
+    EXPECT_NE(std::string(error.what()).find("a.txt: another run"), std::string::npos);
+  }
+  first.commit();
+  EXPECT_EQ(read_text_file(file), "first");
+  write_text_file(file, "next");
+  EXPECT_EQ(read_text_file(file), "next");
 }
 
 TEST(AtomicFile, ARefusedFileIsAnIoErrorWithItsName) {
