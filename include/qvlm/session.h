@@ -73,7 +73,7 @@ struct GenerateOptions {
   std::int64_t top_k = 0;    // 0: all tokens
   double top_p = 1.0;
   std::uint64_t seed = 0;  // same seed, same reply
-  // Generation ends before the first of these; also at the model's own end token.
+  // Generation ends before the first of these, valid UTF-8; also at the model's own end token.
   std::vector<std::string> stop = {};
   bool log_probabilities = false;  // fill Reply::log_probabilities
   std::int64_t alternatives = 0;   // fill Reply::alternatives with so many tokens a place

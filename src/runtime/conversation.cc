@@ -13,6 +13,7 @@
 #include "runtime/sampler.h"
 #include "runtime/session_state.h"
 #include "tensor/public_call.h"
+#include "text/utf8.h"
 
 namespace qvlm {
 namespace {
@@ -28,6 +29,9 @@ void check_options(const GenerateOptions& options) {
           "max_new_tokens must be positive, got ", options.max_new_tokens);
   require(options.alternatives >= 0, ErrorKind::kInvalidArgument,
           "alternatives must not be negative, got ", options.alternatives);
+  for (const std::string& stop : options.stop)
+    require(is_valid_utf8(stop), ErrorKind::kInvalidArgument,
+            "a stop text is not UTF-8, so no reply can contain it");
   static_cast<void>(Sampler(options));  // refuses what it cannot use
 }
 

@@ -1,5 +1,6 @@
 // Session::generate on a random model: threads, seeds, stop texts and callbacks.
 #include <gtest/gtest.h>
+#include <qvlm/error.h>
 #include <qvlm/session.h>
 #include <qvlm/threads.h>
 
@@ -89,11 +90,17 @@ TEST_F(SessionTest, LengthEndsAReply) {
 TEST_F(SessionTest, StopTextEndsAReplyBeforeIt) {
   const Reply whole = reply(sampled(5));
   ASSERT_GE(whole.text.size(), 8U);
+  const auto begins = [&](std::size_t byte) {
+    return (static_cast<unsigned char>(whole.text[byte]) & 0xC0U) != 0x80U;
+  };
   std::size_t at = whole.text.size() / 2;
-  while ((static_cast<unsigned char>(whole.text[at]) & 0xC0U) == 0x80U)
-    --at;  // the beginning of a character
+  while (!begins(at))
+    --at;
+  std::size_t end = at + 4;
+  while (end < whole.text.size() && !begins(end))
+    ++end;
   GenerateOptions options = sampled(5);
-  options.stop = {whole.text.substr(at, 4)};
+  options.stop = {whole.text.substr(at, end - at)};  // whole characters
   std::string streamed;
   const Reply stopped = session_->generate(question("what is it?", "a.png"), options,
                                            [&streamed](std::string_view piece) {
@@ -104,6 +111,12 @@ TEST_F(SessionTest, StopTextEndsAReplyBeforeIt) {
   EXPECT_EQ(stopped.text, whole.text.substr(0, whole.text.find(options.stop[0])));
   EXPECT_EQ(streamed, stopped.text);
   EXPECT_LT(stopped.ids.size(), whole.ids.size());
+}
+
+TEST_F(SessionTest, RefusesAStopTextThatIsNoText) {
+  GenerateOptions options;
+  options.stop = {"\xff"};
+  EXPECT_THROW(session_->generate(question("what is it?", "a.png"), options), Error);
 }
 
 TEST_F(SessionTest, ACallbackThatRefusesIsNotCalledAgain) {
