@@ -96,9 +96,14 @@ struct PrecisionReport {
   std::int64_t forwards = 0;         // layer-forwards of measuring
 };
 
+// What smoothing chose for the inputs of a decoder layer, of q k v, o, gate up and down: alpha;
+// nothing where an input stays as it is.
+using Alphas = std::vector<std::optional<double>>;
+
 // What calibration, plan and search found. Recipes without `search` have no plan and no blocks.
 struct SearchReport {
   CalibrationReport calibration;
+  std::vector<Alphas> alphas;   // of every layer, of every step of smoothing that searched
   std::string strategy;         // of the plan
   std::optional<double> h0;     // threshold of the plan, where its strategy has one
   double allowed_forwards = 0;  // infinite: a threshold was given

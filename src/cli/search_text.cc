@@ -94,6 +94,23 @@ std::string raised_text(const PrecisionReport& report) {
   return table.text() + "KL of the answers when nothing else is rounded\n";
 }
 
+std::string alphas_text(const std::vector<Alphas>& layers) {
+  std::vector<double> found;
+  std::size_t left = 0;
+  for (const Alphas& alphas : layers) {
+    for (const std::optional<double>& alpha : alphas) {
+      if (alpha) found.push_back(*alpha);
+      left += alpha ? 0 : 1;
+    }
+  }
+  if (found.empty()) return "smoothing    no input gains from it\n";
+  std::ranges::sort(found);
+  return "smoothing    alpha " + format_fixed(found.front(), 2) + " to " +
+         format_fixed(found.back(), 2) + ", median " + format_fixed(found[found.size() / 2], 2) +
+         ", for " + std::to_string(found.size()) + " inputs; " + std::to_string(left) +
+         " left as they are\n";
+}
+
 std::string precision_text(const PrecisionReport& report) {
   return "precision    " + format_fixed(report.bits_per_weight, 3) + " bits a weight, " +
          format_fixed(report.least_bits, 3) + " by the recipe's own scheme; predicted KL " +
@@ -122,6 +139,7 @@ std::string calibration_text(const CalibrationReport& report) {
 
 std::string search_text(const SearchReport& report) {
   std::string text = calibration_text(report.calibration);
+  if (!report.alphas.empty()) text += alphas_text(report.alphas);
   if (report.vision) text += vision_text(*report.vision);
   if (report.blocks.empty()) return text;
   std::string all = report.precision ? raised_text(*report.precision) + "\n" : "";

@@ -153,6 +153,7 @@ void Quantization::search_and_write() {
   SearchRun search = run_search({floats_, config_, recipe_, schemes_, precision, samples},
                                 options_.stop_requested, journal, progress_);
   search.report.calibration = describe_samples(samples, manifest);
+  search.report.alphas = journal.alphas();
   search.report.other_seconds += transform_seconds;
   schemes_ = std::move(search.schemes);
   codes_ = std::move(search.codes);

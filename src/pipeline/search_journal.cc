@@ -44,22 +44,6 @@ std::vector<double> doubles_from_json(const Json& node) {
   return values;
 }
 
-Json alphas_to_json(const Alphas& alphas) {
-  Json list = Json::array();
-  for (const std::optional<double>& alpha : alphas)
-    list.append(alpha ? Json(*alpha) : Json());
-  return list;
-}
-
-Alphas alphas_from_json(const Json& node) {
-  Alphas alphas;
-  for (std::size_t i = 0; i < node.size(); ++i) {
-    const Json alpha = node.at(i);
-    alphas.push_back(alpha.is_null() ? std::nullopt : std::optional(alpha.as_double()));
-  }
-  return alphas;
-}
-
 std::vector<std::vector<double>> matrix_from_json(const Json& node) {
   std::vector<std::vector<double>> rows;
   for (std::size_t i = 0; i < node.size(); ++i)
@@ -88,9 +72,7 @@ void SearchJournal::read() {
   require(json.get_string("run") == run_, ErrorKind::kInvalidArgument, file_.string(),
           ": is of a run with another model, recipe, data or version; use the same ones to resume "
           "it, or overwrite to begin anew");
-  const Json alphas = json.get("alphas");
-  for (std::size_t i = 0; i < alphas.size(); ++i)
-    alphas_.push_back(alphas_from_json(alphas.at(i)));
+  alphas_ = alphas_from_json(json.get("alphas"));
   vision_ = json.get("vision");
   const Json plan = json.get("plan");
   if (plan.is_null()) return;
@@ -119,10 +101,7 @@ void SearchJournal::write() const {
   Json json = Json::object();
   json.set("format", kFormat);
   json.set("run", run_);
-  Json alphas = Json::array();
-  for (const Alphas& layer : alphas_)
-    alphas.append(alphas_to_json(layer));
-  json.set("alphas", alphas);
+  json.set("alphas", alphas_to_json(alphas_));
   json.set("vision", vision_);
   json.set("plan", plan_ ? plan_to_json(*plan_) : Json());
   json.set("entropy", list_to_json(entropy_));

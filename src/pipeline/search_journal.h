@@ -13,7 +13,6 @@
 #include "base/json.h"
 #include "pipeline/search_json.h"
 #include "search/candidates.h"
-#include "transforms/smooth.h"
 
 namespace qvlm {
 
@@ -34,6 +33,7 @@ class SearchJournal {
   // What smoothing searched for this decoder layer, counted through all smoothings of the recipe
   // that search; or null.
   const Alphas* find_alphas(std::int64_t layer) const;
+  const std::vector<Alphas>& alphas() const { return alphas_; }
   const std::optional<BlockPlan>& plan() const { return plan_; }
   const std::vector<double>& entropy() const { return entropy_; }
   // AllocationBlock::error of the blocks of the plan that were measured for mixed precision.

@@ -175,6 +175,27 @@ VisionReport vision_from_json(const Json& node) {
   return report;
 }
 
+Json alphas_to_json(const std::vector<Alphas>& layers) {
+  Json list = Json::array();
+  for (const Alphas& alphas : layers) {
+    Json layer = Json::array();
+    for (const std::optional<double>& alpha : alphas)
+      layer.append(optional_to_json(alpha));
+    list.append(layer);
+  }
+  return list;
+}
+
+std::vector<Alphas> alphas_from_json(const Json& node) {
+  std::vector<Alphas> layers(node.size());
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    const Json layer = node.at(i);
+    for (std::size_t input = 0; input < layer.size(); ++input)
+      layers[i].push_back(optional_double(layer.at(input)));
+  }
+  return layers;
+}
+
 Json search_to_json(const SearchReport& report) {
   Json blocks = Json::array(), wins = Json::object();
   for (const BlockReport& block : report.blocks)
@@ -183,6 +204,7 @@ Json search_to_json(const SearchReport& report) {
     wins.set(choice, count);
   Json json = Json::object();
   set_calibration(report.calibration, json);
+  if (!report.alphas.empty()) json.set("alphas", alphas_to_json(report.alphas));
   json.set("strategy", report.strategy);
   json.set("h0", optional_to_json(report.h0));
   json.set("allowed_forwards", report.allowed_forwards);
@@ -202,6 +224,8 @@ SearchReport search_from_json(const Json& node) {
   report.calibration = {node.get_int("samples"), node.get_int("image_tokens"),
                         node.get_int("text_tokens"), node.get_int("answer_tokens"),
                         node.get_string("data_sha256")};
+  if (const Json alphas = node.find("alphas"); !alphas.is_null())
+    report.alphas = alphas_from_json(alphas);
   report.strategy = node.get_string("strategy");
   report.h0 = optional_double(node.get("h0"));
   report.allowed_forwards = double_or_infinite(node.get("allowed_forwards"));

@@ -13,6 +13,7 @@ Json plan_to_json(const BlockPlan& plan);
 Json block_to_json(const BlockReport& block);
 Json vision_to_json(const VisionReport& report);
 Json precision_to_json(const PrecisionReport& report);
+Json alphas_to_json(const std::vector<Alphas>& layers);
 Json search_to_json(const SearchReport& report);
 
 // Throw kCorrupt or kNotFound naming the key.
@@ -20,6 +21,7 @@ BlockPlan plan_from_json(const Json& node);
 BlockReport block_from_json(const Json& node);
 VisionReport vision_from_json(const Json& node);
 PrecisionReport precision_from_json(const Json& node);
+std::vector<Alphas> alphas_from_json(const Json& node);
 SearchReport search_from_json(const Json& node);
 
 // Adds the report's members to an object.

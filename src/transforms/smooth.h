@@ -2,7 +2,7 @@
 // activations is made smaller there and larger in the weights that read it.
 #pragma once
 
-#include <qvlm/recipe.h>
+#include <qvlm/quantize.h>
 
 #include <cstdint>
 #include <optional>
@@ -33,9 +33,6 @@ struct MeasuredInput {
   at::Tensor rows;  // [tokens, in] float32, some of them; for AWQ's rule, and where one searches
 };
 using MeasuredInputs = std::vector<MeasuredInput>;  // of a layer, by NamedLinear::input
-
-// What was chosen for a layer, by NamedLinear::input: nothing where an input stays as it is.
-using Alphas = std::vector<std::optional<double>>;
 
 // The alphas under which the rounded products of each input are nearest to those in float; see
 // ScaleSearch. schemes: what the recipe makes of linears; only those are looked at. Does not depend

@@ -11,6 +11,7 @@
 #include "base/parallel.h"
 #include "io/quantized_checkpoint.h"
 #include "model/vlm.h"
+#include "pipeline/search_json.h"
 #include "support/golden.h"
 #include "support/same_files.h"
 #include "support/temporary_folder.h"
@@ -129,7 +130,10 @@ TEST_F(TransformsRunTest, SearchedScalesDoNotDependOnThreads) {
 TEST_F(TransformsRunTest, SmoothingGoesOnWhereItWasStopped) {
   const Recipe scales =
       recipe(4, {SmoothOptions{std::nullopt}, AwqOptions{}, SmoothOptions{}, RotateOptions{}});
-  run("whole", scales);
+  const QuantizeReport whole = run("whole", scales);
+  EXPECT_EQ(whole.search->alphas.size(), 4U);  // two layers, two steps that search
+  const Json kept = Json::load(path("whole") / "qvlm.json").get("search");
+  EXPECT_EQ(search_from_json(kept).alphas, whole.search->alphas);
   const fs::path journal = path("out.search.json");
   std::string before;
   for (const int layers : {1, 2, 4}) {
