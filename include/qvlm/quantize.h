@@ -145,8 +145,9 @@ struct QuantizeOptions {
   // until `out` is written. True: go on from there; a run with another model, recipe or data is
   // refused. False: a file that is there is refused, or with `overwrite` begun anew.
   bool resume = false;
-  // Asked at every layer that is smoothed, after every block, and after every epoch of the vision
-  // encoder; true ends the run there, to be resumed later. May be empty.
+  // Asked at every layer that is smoothed, after every block, after every epoch of the vision
+  // encoder, and at every linear that is written; true ends the run there, to be resumed later. May
+  // be empty.
   std::function<bool()> stop_requested = {};
 };
 

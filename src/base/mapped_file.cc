@@ -89,15 +89,16 @@ void drop_pages(std::span<const std::byte> bytes) {
 AtomicFile::AtomicFile(const std::filesystem::path& file)
     : path_(file), part_(file.string() + ".part") {
   descriptor_ = open_for_writing(part_);
-  require(descriptor_ >= 0 || errno != EWOULDBLOCK, ErrorKind::kIo, "cannot create ",
-          path_.string(), ": another run is writing it");
-  if (descriptor_ < 0) fail_with_errno("cannot create");
+  if (descriptor_ >= 0) return;
+  if (errno == EWOULDBLOCK)
+    fail(ErrorKind::kIo, "cannot create ", path_.string(), ": another run is writing it");
+  fail_with_errno("cannot create");
 }
 
 AtomicFile::~AtomicFile() {
   if (descriptor_ < 0) return;
+  ::unlink(part_.c_str());  // before the lock goes: behind it the name is the next writer's
   ::close(descriptor_);
-  ::unlink(part_.c_str());
 }
 
 void AtomicFile::write(std::span<const std::byte> bytes) {

@@ -158,7 +158,8 @@ std::string to_text(const BenchCommand& command, const BenchResult& result) {
     notes += "left out: " + reason + "\n";
   return model_name(command) + "\n\n" + table.text() + "\n" + notes + "prefill of " +
          std::to_string(result.prompt_tokens) + " tokens, decode of " +
-         std::to_string(command.new_tokens) + "; other: share of the time outside the products\n" +
+         std::to_string(command.new_tokens) + ", keys and values in " +
+         kv_format_name(result.kv_cache) + "; other: share of the time outside the products\n" +
          "median of " + std::to_string(command.repeats) + " rounds over all variants, " +
          std::to_string(thread_count()) + " threads, CPU level " +
          std::string(kernels::cpu_level_name(kernels::cpu_level())) +

@@ -43,7 +43,7 @@ void save_logits(const GenerateCommand& command, const std::vector<Image>& image
   for (const Image& image : images)
     features.push_back(engine.encode_image(image));
   Sequence sequence(engine, static_cast<std::int64_t>(ids.size()),
-                    command.kv_cache.value_or(engine.kv_format()));
+                    choose_kv_format(Checkpoint::open(command.model), command.kv_cache));
   const at::Tensor logits =
       sequence.prefill(ids, features, LogitsOf::kAll).contiguous();  // [tokens, vocab]
   SafetensorsWriter writer(command.save_logits, {{"logits", DType::kF32, logits.sizes().vec()}},

@@ -17,7 +17,7 @@
 #include "cli/interrupt.h"
 #include "cli/options.h"
 #include "cli/terminal.h"
-#include "tensor/tensor.h"
+#include "tensor/public_call.h"
 
 namespace qvlm::cli {
 namespace {
@@ -70,6 +70,7 @@ void execute(const CommandLine& line) {
   check_cpu();
   // LibTorch takes its count from the same OpenMP pool.
   if (line.common.threads > 0) set_thread_count(line.common.threads);
+  start_libtorch();  // for verbs that compute beside the public functions
   catch_interrupts();
   std::visit([&](const auto& command) { run(command, line.common); }, line.command);
   std::cout.flush();

@@ -77,7 +77,7 @@ Report run_evaluation(const std::filesystem::path& model,
   const auto load_start = Clock::now();
   const Engine engine = Engine::load(model, options.execution, options.packed_cache);
   report.load_seconds = seconds_since(load_start);
-  options.kv_cache = options.kv_cache.value_or(engine.kv_format());
+  options.kv_cache = choose_kv_format(Checkpoint::open(model), options.kv_cache);
   report.kv_cache = kv_format_name(*options.kv_cache);
   note_bytes(engine, model, options, report);
   report.products = engine.products();

@@ -4,6 +4,7 @@
 #include <map>
 
 #include "base/error.h"
+#include "io/kv_format.h"
 #include "model/memory_plan.h"
 #include "runtime/engine.h"
 
@@ -41,7 +42,7 @@ at::Tensor run(const OpenedModel& model, Execution execution) {
   const auto tokens = static_cast<std::int64_t>(ids.size());
   const std::int64_t steps =
       std::clamp<std::int64_t>(model.config.text.max_positions - tokens, 0, kSteps);
-  Sequence sequence(engine, tokens + steps);
+  Sequence sequence(engine, tokens + steps, choose_kv_format(model.checkpoint, {}));
   std::vector<at::Tensor> logits = {
       sequence.prefill(ids, {engine.encode_image(make_image())}, LogitsOf::kAll)};
   // The same tokens in every execution, whatever it would say itself.
@@ -63,6 +64,7 @@ std::int64_t forward_check_memory(const OpenedModel& model) {
   MemoryTerms terms;
   terms.prompt = std::min(model.config.text.max_positions, model.config.image_tokens() + 32);
   terms.capacity = terms.prompt + kSteps;
+  terms.kv_cache = choose_kv_format(model.checkpoint, {});
   return plan_memory(model.config, schemes, Execution::kSimulated, terms).peak();
 }
 

@@ -38,9 +38,10 @@ KvFormat choose_kv_format(const Checkpoint& checkpoint, std::optional<KvFormat> 
   const std::filesystem::path file = checkpoint.folder() / kOwnFile;
   if (asked || !std::filesystem::exists(file)) return asked.value_or(KvFormat::kFloat32);
   const Json json = Json::load(file);
+  if (json.get_string("format", "") != kOwnFormat) return KvFormat::kFloat32;
   const std::string name = json.get_string("kv_cache", "float32");
   const std::optional<KvFormat> format = find_kv_format(name);
-  require(format.has_value(), ErrorKind::kCorrupt, json.where(), ".kv_cache: unknown format '",
+  require(format.has_value(), ErrorKind::kUnsupported, json.where(), ".kv_cache: unknown format '",
           name, "'; known are ", kKvFormatNames);
   return *format;
 }

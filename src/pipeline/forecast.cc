@@ -226,14 +226,8 @@ std::int64_t precision_bytes(const Workload& work) {
 // embedding table, and the decoder with its samples.
 std::int64_t search_bytes(const Workload& work) {
   const ModelConfig& config = work.config;
-  const VisionConfig& vision = config.vision;
   const std::int64_t states = kFloatBytes * config.text.hidden_size * work.tokens;
   const std::int64_t inputs = states * (rounds_before_decoder(work) ? 2 : 1);
-  const std::int64_t pixels = kFloatBytes * 3 * vision.image_size * vision.image_size * work.images;
-  const std::int64_t tower = kFloatBytes * work.images * (needed_vision_layers(config) + 1) *
-                             (vision.patches() + 1) * vision.hidden_size;
-  const std::int64_t table =
-      (kFloatBytes + work.stored_bytes) * config.text.vocab_size * config.text.hidden_size;
   const std::int64_t depth = std::min<std::int64_t>(work.recipe.plan.max_depth, config.text.layers);
   const std::int64_t kept = kept_states(work, search_cost(*work.recipe.search), depth);
   const auto searched =
@@ -242,11 +236,28 @@ std::int64_t search_bytes(const Workload& work) {
   const std::int64_t measuring = 8 * states + block_bytes(work, 1);
   const std::int64_t searching = 2 * states + kept * searched + block_bytes(work, depth);
   const std::int64_t before = states * (rounds_before_decoder(work) ? 1 : 0);
-  return pixels + std::max({before + tower, inputs + table,
-                            inputs + std::max({measuring, searching, precision_bytes(work)})});
+  return pixel_bytes(work) +
+         std::max({before + tower_bytes(work), inputs + table_bytes(work),
+                   inputs + std::max({measuring, searching, precision_bytes(work)})});
 }
 
 }  // namespace
+
+std::int64_t pixel_bytes(const Workload& work) {
+  const std::int64_t size = work.config.vision.image_size;
+  return kFloatBytes * 3 * size * size * work.images;
+}
+
+std::int64_t tower_bytes(const Workload& work) {
+  const VisionConfig& vision = work.config.vision;
+  return kFloatBytes * work.images * (needed_vision_layers(work.config) + 1) *
+         (vision.patches() + 1) * vision.hidden_size;
+}
+
+std::int64_t table_bytes(const Workload& work) {
+  const TextConfig& text = work.config.text;
+  return (kFloatBytes + work.stored_bytes) * text.vocab_size * text.hidden_size;
+}
 
 // One decoder layer on all samples: products, and attention to the positions before.
 double decoder_flops(const Workload& work) {

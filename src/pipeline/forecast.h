@@ -57,6 +57,11 @@ double forecast_precision(const Workload& work,
 double forecast_gptq(const Workload& work, const MachineSpeed& speed);
 double forecast_smoothing(const Workload& work, const MachineSpeed& speed);
 
+// Of all samples: the pixels, the outputs of the tower's layers; and the embedding table, wide.
+std::int64_t pixel_bytes(const Workload& work);
+std::int64_t tower_bytes(const Workload& work);
+std::int64_t table_bytes(const Workload& work);
+
 // Bytes that GPTQ adds to those of the search, that smoothing takes before it, and that transforms
 // add to all that loads a tensor.
 std::int64_t gptq_bytes(const Workload& work);

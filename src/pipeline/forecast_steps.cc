@@ -11,7 +11,7 @@ namespace qvlm {
 namespace {
 
 constexpr std::int64_t kDoubleBytes = 8, kFloatBytes = 4;
-constexpr double kAlphas = 21.0;
+constexpr double kAlphas = 22.0;
 
 // The quantized linears of one decoder layer.
 std::vector<LinearShape> layer_linears(const Workload& work) {
@@ -114,13 +114,15 @@ std::int64_t smoothing_bytes(const Workload& work) {
     widest = std::max({widest, linear.out, linear.in});
   }
   // The states in front of a layer and behind it, and the layer.
+  const std::int64_t states = kFloatBytes * work.tokens * text.hidden_size;
   std::int64_t values = 2 * work.tokens * text.hidden_size + layer;
   if (std::ranges::any_of(work.recipe.transforms, searches_scales)) {
-    constexpr std::int64_t kTokens = 1024, kCopies = 6;  // see ScaleSearch
-    values += layer + kTokens * 4 * widest;
-    values += thread_count() * kCopies * widest * (ScaleSearch::kRows + kTokens);
+    constexpr std::int64_t kCopies = 6;
+    values += layer + ScaleSearch::kTokens * 4 * widest;
+    values += thread_count() * kCopies * widest * (ScaleSearch::kRows + ScaleSearch::kTokens);
   }
-  return kFloatBytes * values;
+  const std::int64_t table = states + table_bytes(work);
+  return pixel_bytes(work) + std::max({tower_bytes(work), table, kFloatBytes * values});
 }
 
 std::int64_t transform_bytes(const Workload& work) {

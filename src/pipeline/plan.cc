@@ -8,7 +8,6 @@
 #include "calib/samples.h"
 #include "io/scheme.h"
 #include "io/staged_folder.h"
-#include "model/checkpoint_weights.h"
 #include "model/memory_plan.h"
 #include "model/prompt_encoder.h"
 #include "pipeline/forecast.h"
@@ -16,8 +15,8 @@
 #include "pipeline/recipe.h"
 #include "pipeline/source_check.h"
 #include "pipeline/stored_size.h"
+#include "pipeline/transform_run.h"
 #include "tensor/public_call.h"
-#include "transforms/rotate.h"
 
 namespace qvlm {
 namespace {
@@ -178,17 +177,6 @@ PrecisionChoice plan_precision(const Checkpoint& checkpoint,
   return choice;
 }
 
-// What the transforms themselves would refuse.
-void check_transforms(const Checkpoint& checkpoint,
-                      const ModelConfig& config,
-                      const Recipe& recipe) {
-  const CheckpointWeights weights(checkpoint);
-  for (const Transform& transform : recipe.transforms) {
-    if (const auto* rotate = std::get_if<RotateOptions>(&transform))
-      make_rotation(config, weights, *rotate);
-  }
-}
-
 QuantizePlan make_plan_of(const fs::path& model,
                           const Recipe& given,
                           const QuantizePlanOptions& options) {
@@ -204,7 +192,7 @@ QuantizePlan make_plan_of(const fs::path& model,
     precision = plan_precision(checkpoint, linears, recipe, {schemes.begin(), schemes.end()}, plan);
   check_out(options, checkpoint.folder(), plan.result_bytes);
 
-  check_transforms(checkpoint, config, recipe);
+  check_transforms(checkpoint, recipe);
   Workload work{config, recipe, schemes};
   const std::optional<TensorView> table = checkpoint.find_tensor("decoder.embed_tokens.weight");
   if (table && dtype_size(table->dtype) != 2) work.stored_bytes = 4;

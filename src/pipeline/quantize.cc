@@ -91,6 +91,7 @@ class Quantization {
         config_(load_model_config(checkpoint_)),
         linears_(list_linears(config_)) {
     check_source(checkpoint_, linears_);
+    check_transforms(checkpoint_, recipe);
     const std::map<std::string, LinearScheme> applied = apply_recipe(recipe, linears_);
     schemes_.insert(applied.begin(), applied.end());
   }
@@ -162,7 +163,7 @@ void Quantization::search_and_write() {
   report_.stopped = search.stopped;
   if (search.stopped) return;
   write(overwrite);
-  journal.remove();
+  if (!report_.stopped) journal.remove();
 }
 
 void Quantization::write(bool overwrite) {
@@ -186,6 +187,8 @@ void Quantization::write(bool overwrite) {
       report_.linears.push_back({linear.name, linear.out, linear.in, "float", 0.0});
       continue;
     }
+    report_.stopped = options_.stop_requested && options_.stop_requested();
+    if (report_.stopped) return;
     if (progress_) progress_({done, total, linear.name});
     const auto codes = codes_.find(linear.name);
     report_.linears.push_back(quantize_linear(*floats_, linear, scheme->second,

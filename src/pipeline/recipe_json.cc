@@ -153,6 +153,7 @@ Json recipe_to_json(const Recipe& recipe) {
   json.set("transforms", transforms_json(recipe.transforms));
   json.set("rounding", rounding_json(recipe.rounding));
   if (recipe.precision) json.set("precision", precision_json(*recipe.precision));
+  if (recipe.kv_cache) json.set("kv_cache", kv_format_name(*recipe.kv_cache));
   if (!recipe.needs_data()) return json;
   Json calibration = Json::object();
   calibration.set("samples", recipe.calibration.samples);
@@ -162,7 +163,6 @@ Json recipe_to_json(const Recipe& recipe) {
     json.set("plan", plan_options_json(recipe.plan));
     json.set("search", search_options_json(*recipe.search));
   }
-  if (recipe.kv_cache) json.set("kv_cache", kv_format_name(*recipe.kv_cache));
   if (recipe.vision_encoder)
     json.set("vision_encoder", vision_options_json(*recipe.vision_encoder));
   return json;

@@ -1,8 +1,10 @@
 #include "pipeline/search_json.h"
 
 #include <limits>
+#include <utility>
 
 #include "base/error.h"
+#include "model/llama.h"
 
 namespace qvlm {
 namespace {
@@ -190,6 +192,8 @@ std::vector<Alphas> alphas_from_json(const Json& node) {
   std::vector<Alphas> layers(node.size());
   for (std::size_t i = 0; i < layers.size(); ++i) {
     const Json layer = node.at(i);
+    require(std::cmp_equal(layer.size(), DecoderLayer::kInputs), ErrorKind::kCorrupt, layer.where(),
+            ": expected an alpha or null for each of ", DecoderLayer::kInputs, " inputs");
     for (std::size_t input = 0; input < layer.size(); ++input)
       layers[i].push_back(optional_double(layer.at(input)));
   }

@@ -8,13 +8,11 @@
 #include "pipeline/decoder_inputs.h"
 #include "search/trial_layer.h"
 #include "transforms/rotate.h"
+#include "transforms/scale_search.h"
 #include "transforms/smooth.h"
 
 namespace qvlm {
 namespace {
-
-// Tokens that a search of scales looks at.
-constexpr std::int64_t kSearchedTokens = 1024;
 
 // One smoothing of the recipe.
 struct SmoothStep {
@@ -64,7 +62,7 @@ MeasuredInputs Transforms::measure_inputs(const TrialLayer& layer, bool rows) co
     inputs[static_cast<std::size_t>(DecoderLayer::input_of(name))].statistics =
         std::move(statistics);
   if (!rows) return inputs;
-  std::vector<at::Tensor> sampled = layer.sample_inputs(states_, kSearchedTokens);
+  std::vector<at::Tensor> sampled = layer.sample_inputs(states_, ScaleSearch::kTokens);
   for (std::size_t i = 0; i < inputs.size(); ++i)
     inputs[i].rows = std::move(sampled[i]);
   return inputs;
@@ -93,6 +91,7 @@ TensorMaps Transforms::smooth(const SmoothStep& step, const TrialLayer& layer, c
 bool Transforms::smooth(const SmoothStep& step) {
   require(!samples_.samples.empty(), ErrorKind::kInternal, "smoothing has no samples");
   const Weights root(weights_, Execution::kFloat);
+  states_.clear();
   states_ = run_to_decoder(root, config_, samples_.samples);
   TensorMaps maps;
   const LinearSchemes nothing_rounded;
@@ -108,13 +107,18 @@ bool Transforms::smooth(const SmoothStep& step) {
   return true;
 }
 
-// The rotation behind this transform, if there is one.
+// The rotation behind this transform, if there is one. Of several the first, which turns the
+// residual stream if any of them does.
 std::optional<RotateOptions> next_rotation(const std::vector<Transform>& transforms,
                                            std::size_t from) {
+  std::optional<RotateOptions> next;
   for (std::size_t i = from; i < transforms.size(); ++i) {
-    if (const auto* rotate = std::get_if<RotateOptions>(&transforms[i])) return *rotate;
+    const auto* rotate = std::get_if<RotateOptions>(&transforms[i]);
+    if (rotate == nullptr) continue;
+    if (!next) next = *rotate;
+    if (next->residual_stream == false) next->residual_stream = rotate->residual_stream;
   }
-  return std::nullopt;
+  return next;
 }
 
 bool Transforms::run(const std::vector<Transform>& transforms) {
@@ -135,6 +139,15 @@ bool Transforms::run(const std::vector<Transform>& transforms) {
 }
 
 }  // namespace
+
+void check_transforms(const Checkpoint& checkpoint, const Recipe& recipe) {
+  const ModelConfig config = load_model_config(checkpoint);
+  const CheckpointWeights weights(checkpoint);
+  for (const Transform& transform : recipe.transforms) {
+    if (const auto* rotate = std::get_if<RotateOptions>(&transform))
+      make_rotation(config, weights, *rotate);
+  }
+}
 
 std::shared_ptr<const TransformedWeights> transform_weights(const Checkpoint& checkpoint,
                                                             const Recipe& recipe,

@@ -15,6 +15,9 @@
 
 namespace qvlm {
 
+// Throws what the recipe's transforms would refuse in this model, before anything is measured.
+void check_transforms(const Checkpoint& checkpoint, const Recipe& recipe);
+
 // What a run that can be stopped keeps and asks.
 struct Resumable {
   SearchJournal* journal = nullptr;  // keeps the alphas that were searched; null: nothing does

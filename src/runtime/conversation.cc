@@ -183,9 +183,11 @@ Reply Conversation::ask(const Question& question,
       budget.reserve(row * reply.prompt_tokens +
                          activation_bytes(config, reply.prompt_tokens - reply.reused_tokens),
                      "running the prompt");
-  state_->make_room(reply.prompt_tokens + limit);
 
-  public_call([&] { state_->answer(prompt, question, options, limit, writer, reply); });
+  public_call([&] {
+    state_->make_room(reply.prompt_tokens + limit);
+    state_->answer(prompt, question, options, limit, writer, reply);
+  });
   if (!reply.text.empty()) {
     prompt.turns.push_back({Role::kAssistant, as_history(reply.text), 0});
     state_->turns = std::move(prompt.turns);

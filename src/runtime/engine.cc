@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "io/kv_format.h"
 #include "model/products.h"
 
 namespace qvlm {
@@ -16,10 +15,8 @@ Engine Engine::load(const std::filesystem::path& folder,
   // Small files first: what is wrong with them is known before the weights are read.
   PromptEncoder encoder = PromptEncoder::load(checkpoint);
   GenerationConfig generation = load_generation_config(checkpoint);
-  const KvFormat kv_format = choose_kv_format(checkpoint, {});
   Engine engine(Vlm::load(checkpoint, execution, packed_cache), std::move(encoder));
   engine.generation_ = std::move(generation);
-  engine.kv_format_ = kv_format;
   engine.checkpoint_bytes_ = checkpoint.file_bytes();
   engine.products_ = count_products(checkpoint, engine.model_.config(), execution);
   return engine;

@@ -31,8 +31,6 @@ class Engine {
   const Tokenizer& tokenizer() const { return encoder_.tokenizer(); }
   const GenerationConfig& generation() const { return generation_; }
   std::int64_t checkpoint_bytes() const { return checkpoint_bytes_; }
-  // What the checkpoint asks for, else float32.
-  KvFormat kv_format() const { return kv_format_; }
   // See model/products.h.
   const std::map<std::string, std::int64_t>& products() const { return products_; }
 
@@ -52,14 +50,13 @@ class Engine {
   PromptEncoder encoder_;
   GenerationConfig generation_;
   std::int64_t checkpoint_bytes_ = 0;
-  KvFormat kv_format_ = KvFormat::kFloat32;
   std::map<std::string, std::int64_t> products_;
 };
 
 class Sequence {
  public:
   // `capacity`: most positions the sequence may reach; kInvalidArgument if the model has fewer.
-  Sequence(const Engine& engine, std::int64_t capacity, KvFormat format = KvFormat::kFloat32);
+  Sequence(const Engine& engine, std::int64_t capacity, KvFormat format);
 
   std::int64_t length() const { return cache_.length(); }
   // Makes room for so many positions, see KvCache::reserve.

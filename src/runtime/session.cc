@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/process_memory.h"
+#include "io/kv_format.h"
 #include "model/memory_plan.h"
 #include "runtime/session_state.h"
 #include "tensor/public_call.h"
@@ -31,8 +32,9 @@ Session Session::open(const std::filesystem::path& model, const SessionOptions& 
   const auto start = std::chrono::steady_clock::now();
   require(options.memory_limit >= 0, ErrorKind::kInvalidArgument,
           "memory_limit must not be negative, got ", options.memory_limit);
-  const std::int64_t weight_bytes =
-      plan_memory(Checkpoint::open(model), options.execution, {}).weights;
+  const Checkpoint checkpoint = Checkpoint::open(model);
+  const KvFormat kv_cache = choose_kv_format(checkpoint, options.kv_cache);
+  const std::int64_t weight_bytes = plan_memory(checkpoint, options.execution, {}).weights;
   const auto budget = std::make_shared<MemoryBudget>(options.memory_limit);
   MemoryBudget::Reservation weights =
       budget->reserve(weight_bytes, join("the weights of ", model.string()));
@@ -40,7 +42,6 @@ Session Session::open(const std::filesystem::path& model, const SessionOptions& 
   Engine engine =
       public_call([&] { return Engine::load(model, options.execution, options.packed_cache); });
   const ModelConfig& config = engine.model().config();
-  const KvFormat kv_cache = options.kv_cache.value_or(engine.kv_format());
   SessionInfo info;
   info.checkpoint_bytes = engine.checkpoint_bytes();
   info.weight_bytes = weight_bytes;

@@ -214,9 +214,9 @@ std::vector<at::Tensor> TrialLayer::sample_inputs(const States& in, std::int64_t
   std::vector<std::vector<at::Tensor>> rows(DecoderLayer::kInputs,
                                             std::vector<at::Tensor>(in.size()));
   watch_inputs(in, [&](std::size_t sample, std::size_t input, const at::Tensor& x) {
-    // Every stride-th place, other positions in every sample.
+    // Every stride-th place of the row.
     std::int64_t next = (stride - first[sample] % stride) % stride;
-    if (next == 0 && x.size(0) > 1) next = std::min(stride, x.size(0));
+    if (next == 0 && x.size(0) > 1) ++next;
     rows[input][sample] = x.slice(0, next, x.size(0), stride).clone();
   });
   std::vector<at::Tensor> inputs;

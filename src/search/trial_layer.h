@@ -45,7 +45,7 @@ class TrialLayer {
   std::map<std::string, InputStatistics> measure_statistics(const States& in) const;
   // Some tokens of every input [tokens, in] when the layer runs in float on `in`, by
   // NamedLinear::input: evenly drawn, at most about so many. The first token of a sample is left
-  // out, as in state_error().
+  // out, as in state_error(), unless it is the only one.
   std::vector<at::Tensor> sample_inputs(const States& in, std::int64_t tokens) const;
   // Rounds the weights under these clips by GPTQ, for the inputs that the layer has when it runs
   // rounded to nearest on `in`; from then on it runs on these codes under the same clips. weights:

@@ -70,10 +70,11 @@ RoundedLinears TrialLayer::round_by_gptq(const States& in,
                                          const RoundingOptions& options) {
   const LayerClips clips = allowed(wanted);
   const c10::InferenceMode no_gradients;
-  std::vector<SecondMoment> moments = measure_second_moments(in, weights, clips);
+  const std::vector<SecondMoment> moments = measure_second_moments(in, weights, clips);
   const GptqOptions settings{.damping = options.damping, .act_order = options.act_order};
   RoundedLinears codes;
-  std::size_t leader = slots_.size();  // whose feedback it is; those who share one stand together
+  // Of the leader before: those who share one stand together, unless their activations alternate.
+  std::size_t leader = slots_.size();
   GptqFeedback feedback;
   for (Slot& slot : slots_) {
     if (slot.leader != leader) {

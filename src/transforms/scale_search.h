@@ -1,5 +1,6 @@
 // How far to go in moving size from inputs to weights: tried out on some of the inputs, as the
-// quantized linears would multiply them.
+// quantized linears would multiply them; of a rotation to come, what it does to the side of the
+// inputs.
 #pragma once
 
 #include <functional>
@@ -31,10 +32,12 @@ class ScaleSearch {
 
   // The alpha of 0, 0.05, ... 1 whose scales have the least error, of equal ones the lowest;
   // nothing where none has less than no scales at all. Does not depend on the number of threads.
-  // Each takes about 20 kRows in bytes beside some copies of the rows and of their products.
+  // Beside some copies of the rows and of their products, each takes a few copies of kRows rows of
+  // a weight.
   std::optional<double> find(const std::function<at::Tensor(double alpha)>& scales_of) const;
 
-  static constexpr std::int64_t kRows = 512;  // of a weight that are rounded at a time
+  static constexpr std::int64_t kRows = 512;     // of a weight that are rounded at a time
+  static constexpr std::int64_t kTokens = 1024;  // that are enough to search with
 
  private:
   struct Trial {

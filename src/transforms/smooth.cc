@@ -64,7 +64,7 @@ at::Tensor repeat_over_heads(const at::Tensor& scales, const TextConfig& config)
 at::Tensor divide_exactly(const at::Tensor& gain, const at::Tensor& scales) {
   const at::Tensor wide = gain.to(at::kFloat);
   const at::Tensor stored = (wide / scales).to(gain.scalar_type()).to(at::kFloat);
-  return at::where(stored != 0, wide / stored, at::ones_like(scales));
+  return at::where((stored != 0) & stored.isfinite(), wide / stored, at::ones_like(scales));
 }
 
 class LayerSmoothing {
@@ -97,10 +97,7 @@ class LayerSmoothing {
  private:
   // As they can be folded.
   ScalesOf scales_of(std::size_t input) const;
-  void fold_into_norm(const std::string& norm,
-                      const at::Tensor& scales,
-                      std::size_t input,
-                      TensorMaps& maps) const;
+  std::string norm_before(std::size_t input) const;
   void fold_into_linear(const std::string& linear,
                         const at::Tensor& scales,
                         bool bias,
@@ -124,21 +121,22 @@ ScalesOf LayerSmoothing::scales_of(std::size_t input) const {
       rule_ == ScaleRule::kAwq
           ? awq_rule(measured.rows)
           : smooth_rule(weight_magnitudes(weights_, linears_[input]), measured.statistics);
-  if (!is_mixed_values(input)) return rule;
-  return [this, rule](double alpha) {
-    return repeat_over_heads(share_over_heads(rule(alpha), text_), text_);
-  };
+  if (is_mixed_values(input)) {
+    return [this, rule](double alpha) {
+      return repeat_over_heads(share_over_heads(rule(alpha), text_), text_);
+    };
+  }
+  const std::string norm = norm_before(input);
+  if (norm.empty()) return rule;
+  const at::Tensor gain = weights_.load(norm + ".weight", {linears_[input].front().in});
+  return [gain, rule](double alpha) { return divide_exactly(gain, rule(alpha)); };
 }
 
-void LayerSmoothing::fold_into_norm(const std::string& norm,
-                                    const at::Tensor& scales,
-                                    std::size_t input,
-                                    TensorMaps& maps) const {
-  const at::Tensor gain = weights_.load(norm + ".weight", scales.sizes());
-  const at::Tensor exact = divide_exactly(gain, scales);
-  maps[norm + ".weight"].out_scale = exact.reciprocal();
-  for (const LinearShape& linear : linears_[input])
-    maps[linear.name + ".weight"].in_scale = exact;
+// Its gain scales the input; empty: no norm comes before.
+std::string LayerSmoothing::norm_before(std::size_t input) const {
+  const std::string& first = linears_[input].front().name;
+  if (first.ends_with(".q_proj")) return name_ + "input_layernorm";
+  return first.ends_with(".gate_proj") ? name_ + "post_attention_layernorm" : "";
 }
 
 void LayerSmoothing::fold_into_linear(const std::string& linear,
@@ -150,14 +148,13 @@ void LayerSmoothing::fold_into_linear(const std::string& linear,
 }
 
 void LayerSmoothing::fold(std::size_t input, double alpha, TensorMaps& maps) const {
-  const std::string& first = linears_[input].front().name;
   const at::Tensor scales = scales_of(input)(alpha);
-  if (first.ends_with(".q_proj"))
-    return fold_into_norm(name_ + "input_layernorm", scales, input, maps);
-  if (first.ends_with(".gate_proj"))
-    return fold_into_norm(name_ + "post_attention_layernorm", scales, input, maps);
-  maps[first + ".weight"].in_scale = scales;
-  if (is_mixed_values(input)) {
+  for (const LinearShape& linear : linears_[input])
+    maps[linear.name + ".weight"].in_scale = scales;
+  const std::string norm = norm_before(input);
+  if (!norm.empty()) {
+    maps[norm + ".weight"].out_scale = scales.reciprocal();
+  } else if (is_mixed_values(input)) {
     fold_into_linear(name_ + "self_attn.v_proj", share_over_heads(scales, text_),
                      text_.attention_bias, maps);
   } else {

@@ -48,8 +48,8 @@ Alphas search_alphas(const ModelConfig& config,
 Alphas same_alphas(const ModelConfig& config, double alpha, const Smoothing& smoothing);
 
 // Folds the scales of a decoder layer into what comes before its linears: norm gains, the value
-// projection, the up projection. Scales behind a norm are such that its gains are exact in the type
-// that they are stored in: what rounds is the weights alone.
+// projection, the up projection. Scales behind a norm are such that its gains are exact in bfloat16
+// or float16 where they are stored so: what rounds is the weights alone.
 TensorMaps smooth_layer(const ModelConfig& config,
                         const WeightSource& weights,
                         std::int64_t layer,

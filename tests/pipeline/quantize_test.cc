@@ -7,7 +7,10 @@
 #include <qvlm/quantize.h>
 #include <qvlm/session.h>
 
+#include <fstream>
+
 #include "base/mapped_file.h"
+#include "io/kv_format.h"
 #include "io/quantized_checkpoint.h"
 #include "model/linear_list.h"
 #include "model/vlm.h"
@@ -122,12 +125,25 @@ TEST(QuantizeKvCacheTest, SessionsFollowTheRecipe) {
   const fs::path model = folder.path() / "model";
   make_tiny_model(model, "sharded_head_dim");
   quantize(model, folder.path() / "out", recipe);
+  const Json own = Json::load(folder.path() / "out" / "qvlm.json");
+  EXPECT_EQ(own.get("recipe_text").get_string("kv_cache"), "int4");
   const Session session = Session::open(folder.path() / "out");
   EXPECT_EQ(session.info().kv_cache, KvFormat::kInt4);
   EXPECT_EQ(Session::open(folder.path() / "out", {.kv_cache = KvFormat::kBfloat16}).info().kv_cache,
             KvFormat::kBfloat16);
   EXPECT_EQ(Session::open(model).info().kv_cache, KvFormat::kFloat32);
   EXPECT_LT(4 * session.info().kv_bytes, Session::open(model).info().kv_bytes);
+}
+
+TEST(QuantizeKvCacheTest, OnlyOurOwnDocumentsAreAsked) {
+  const TemporaryFolder folder;
+  const fs::path model = folder.path() / "model";
+  make_tiny_model(model, "sharded_head_dim");
+  std::ofstream(model / "qvlm.json") << R"({"kv_cache": "int4"})";
+  EXPECT_EQ(choose_kv_format(Checkpoint::open(model), {}), KvFormat::kFloat32);
+  std::ofstream(model / "qvlm.json") << R"({"format": "qvlm-1", "kv_cache": "int3"})";
+  EXPECT_THROW(choose_kv_format(Checkpoint::open(model), {}), Error);
+  EXPECT_EQ(choose_kv_format(Checkpoint::open(model), KvFormat::kInt8), KvFormat::kInt8);
 }
 
 TEST(QuantizeFailureTest, NothingIsLeftBehind) {

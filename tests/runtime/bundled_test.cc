@@ -56,7 +56,7 @@ TEST_F(BundledTest, EveryStageEqualsTransformers) {
     const std::vector<std::int32_t> ids =
         engine.encode_prompt({{Role::kUser, facts.get_string("question"), 1}});
     EXPECT_EQ(ids, golden_.ids(prompt + "input_ids"));
-    Sequence sequence(engine, static_cast<std::int64_t>(ids.size()));
+    Sequence sequence(engine, static_cast<std::int64_t>(ids.size()), KvFormat::kFloat32);
     const at::Tensor logits = sequence.prefill(ids, {projected}).select(0, -1);
     expect_parity(prompt + "pixels", planes, golden_.get(prompt + "pixel_values"));
     expect_parity(prompt + "tower", tower.forward(planes), golden_.get(prompt + "tower_selected"));

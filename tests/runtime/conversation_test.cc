@@ -39,7 +39,7 @@ class ConversationTest : public testing::Test {
     for (const std::string& name : images)
       features.push_back(engine.encode_image(image(name)));
     const std::vector<std::int32_t> prompt = engine.encode_prompt(turns);
-    Sequence sequence(engine, static_cast<std::int64_t>(prompt.size()) + count);
+    Sequence sequence(engine, static_cast<std::int64_t>(prompt.size()) + count, KvFormat::kFloat32);
     at::Tensor logits = sequence.prefill(prompt, features).select(0, -1);
     std::vector<std::int32_t> ids;
     while (std::ssize(ids) < count) {
