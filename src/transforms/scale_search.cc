@@ -12,6 +12,10 @@ namespace {
 
 constexpr int kSteps = 20;
 
+double squares_of(const at::Tensor& x) {
+  return x.square().sum(at::kDouble).item<double>();
+}
+
 // rows weight^T, in parts that each run on one thread.
 at::Tensor product_of(const at::Tensor& rows, const at::Tensor& weight) {
   at::Tensor product = at::empty({rows.size(0), weight.size(0)});
@@ -38,8 +42,9 @@ ScaleSearch::ScaleSearch(const WeightSource& weights,
     if (scheme == schemes.end()) continue;
     const at::Tensor stored = weights.load(linear.name + ".weight", {linear.out, linear.in});
     const at::Tensor weight = stored.to(at::kFloat), product = product_of(rows_, weight);
-    trials_.push_back({weight, scheme->second, stored.scalar_type(), product,
-                       product.square().sum(1, false, at::kDouble)});
+    double size = 0.0;
+    for_each_apart(1, [&](std::int64_t) { size = squares_of(product); });
+    trials_.push_back({weight, scheme->second, stored.scalar_type(), product, size});
     // Static scales are measured later, by the search of clips: here every token has its own.
     std::optional<Scheme>& activation = trials_.back().scheme.activation;
     if (activation && !activation->dynamic) {
@@ -54,7 +59,7 @@ double ScaleSearch::error(const Trial& trial, const at::Tensor& scales) const {
   const auto turned = [this](const at::Tensor& rows) { return turn_ ? turn_.rows(rows) : rows; };
   const at::Tensor rows = turned(scales.defined() ? rows_ / scales : rows_);
   const at::Tensor inputs = (*make_rounding(trial.scheme, trial.weight.size(1)))(rows);
-  at::Tensor errors = at::zeros_like(trial.size);
+  double errors = 0.0;
   // A scale for the whole tensor needs the whole of it.
   const bool whole = trial.scheme.weight.granularity == Granularity::kTensor;
   const std::int64_t step = whole ? out : kRows;
@@ -66,11 +71,9 @@ double ScaleSearch::error(const Trial& trial, const at::Tensor& scales) const {
     const at::Tensor rounded =
         quantize_weight(weight, trial.scheme.weight, trial.storage).dequantize();
     const at::Tensor product = trial.product.slice(1, begin, end);
-    errors.add_((at::matmul(inputs, rounded.t()) - product).square().sum(1, false, at::kDouble));
+    errors += squares_of(at::matmul(inputs, rounded.t()) - product);
   }
-  return at::where(trial.size > 0, errors / trial.size, at::zeros_like(errors))
-      .mean()
-      .item<double>();
+  return trial.size > 0.0 ? errors / trial.size : 0.0;
 }
 
 double ScaleSearch::error(const at::Tensor& scales) const {
