@@ -25,9 +25,9 @@ class ScaleSearch {
               at::Tensor rows,
               Rotation turn = {});
 
-  // The mean over linears of |rounded product - product|^2 / |product|^2, both summed over all rows,
-  // when inputs are divided by `scales` [in] and weights multiplied. Undefined scales: as they are.
-  // 0 without linears.
+  // The mean over linears of |rounded product - product|^2 / |product|^2, both summed over all
+  // rows, when inputs are divided by `scales` [in] and weights multiplied. Undefined scales: as
+  // they are. 0 without linears.
   double error(const at::Tensor& scales) const;
 
   // The alpha of 0, 0.05, ... 1 whose scales have the least error, of equal ones the lowest;
