@@ -5,7 +5,6 @@
 #include <memory>
 
 #include "base/error.h"
-#include "base/parallel.h"
 #include "base/process_memory.h"
 #include "search/answer_logits.h"
 #include "search/decoder_block.h"
@@ -232,11 +231,8 @@ std::optional<double> DecoderSearch::measure_answers() const {
   const Trajectory& judged = held_out_.exact.empty() ? searched_ : held_out_;
   if (!has_answers(judged.kinds)) return std::nullopt;
   const AnswerLogits answers(study_.root, study_.config, judged.kinds);
-  const at::Tensor exact = answers.log_probabilities(judged.exact);
-  const at::Tensor rounded = answers.log_probabilities(judged.rounded);
-  double divergence = 0.0;
-  for_each_apart(1, [&](std::int64_t) { divergence = mean_divergence(exact, rounded); });
-  return divergence;
+  return mean_divergence(answers.log_probabilities(judged.exact),
+                         answers.log_probabilities(judged.rounded));
 }
 
 DecoderSearchOutcome DecoderSearch::take_outcome() {

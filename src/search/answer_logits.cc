@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "base/error.h"
+#include "base/parallel.h"
 #include "search/token_errors.h"
 
 namespace qvlm {
@@ -34,8 +35,11 @@ at::Tensor AnswerLogits::log_probabilities(const States& states) const {
 }
 
 double mean_divergence(const at::Tensor& reference, const at::Tensor& result) {
-  const at::Tensor each = (reference.exp() * (reference - result)).sum(-1, false, at::kDouble);
-  const double mean = each.clamp_min(0.0).mean().item<double>();
+  double mean = 0.0;
+  for_each_apart(1, [&](std::int64_t) {
+    const at::Tensor each = (reference.exp() * (reference - result)).sum(-1, false, at::kDouble);
+    mean = each.clamp_min(0.0).mean().item<double>();
+  });
   return std::isfinite(mean) ? mean : std::numeric_limits<double>::infinity();
 }
 

@@ -28,7 +28,8 @@ class AnswerLogits {
 };
 
 // Mean over positions of KL(reference || result), in natural logarithms; both log probabilities
-// [positions, vocab]. Never below 0; infinite where something is not a number.
+// [positions, vocab]. Never below 0; infinite where something is not a number. Does not
+// depend on the number of threads.
 double mean_divergence(const at::Tensor& reference, const at::Tensor& result);
 
 }  // namespace qvlm

@@ -90,8 +90,8 @@ std::vector<AnswerEffect> Sensitivity::measure(const std::vector<LinearSchemes>&
 AnswerEffect Sensitivity::compare(const States& states) const {
   const at::Tensor result = answers_.log_probabilities(states);
   AnswerEffect effect;
+  effect.divergence = mean_divergence(reference_, result);
   for_each_apart(1, [&](std::int64_t) {
-    effect.divergence = mean_divergence(reference_, result);
     const at::Tensor p = reference_.exp(), change = result - reference_;
     effect.direction = p.sqrt() * (change - (p * change).sum(-1, /*keepdim=*/true));
   });

@@ -7,7 +7,7 @@
 #include <string>
 
 #include "base/parallel.h"
-#include "quant/hadamard_rows.h"
+#include "model/cached_rows.h"
 
 namespace qvlm {
 namespace {
@@ -22,15 +22,6 @@ TextConfig make_config(std::int64_t kv_heads, std::int64_t head_dim, std::int64_
   config.head_dim = head_dim;
   config.max_positions = positions;
   return config;
-}
-
-// All heads, turned back: [kv_heads, positions, head_dim].
-at::Tensor read(const CachedLayer& layer, at::Tensor (*expand)(const CachedLayer&, std::int64_t)) {
-  std::vector<at::Tensor> heads;
-  for (std::int64_t head = 0; head < layer.keys.size(0); ++head)
-    heads.push_back(expand(layer, head));
-  const at::Tensor all = at::stack(heads);
-  return layer.turned == nullptr ? all : undo_hadamard_rows(all, *layer.turned);
 }
 
 // The formula, causal, in double: [tokens, heads * head_dim].
@@ -82,7 +73,8 @@ TEST(Attention, EqualsTheFormulaInEveryFormat) {
           const Sample s = make_sample(2 * group, 2, tokens, 333, head_dim);
           KvCache cache(make_config(2, head_dim, 333), 333, format);
           const CachedLayer stored = cache.append(0, s.key, s.value);
-          const at::Tensor keys = read(stored, expand_keys), values = read(stored, expand_values);
+          const at::Tensor keys = read_back(stored, expand_keys),
+                           values = read_back(stored, expand_values);
           const at::Tensor got = cached_attention(s.query, stored);
           const at::Tensor want = exact(s.query, keys, values);
           EXPECT_LE((got - want).abs().max().item<double>(), bound(s.query, keys, values))
@@ -101,8 +93,8 @@ TEST(Attention, RoundedCachesStayNearFloat) {
   for (const KvFormat format : {KvFormat::kBfloat16, KvFormat::kInt8, KvFormat::kInt4}) {
     KvCache cache(make_config(4, 64, 200), 200, format);
     const CachedLayer stored = cache.append(0, s.key, s.value);
-    const at::Tensor key_error = read(stored, expand_keys) - s.key;
-    const at::Tensor value_error = read(stored, expand_values) - s.value;
+    const at::Tensor key_error = read_back(stored, expand_keys) - s.key;
+    const at::Tensor value_error = read_back(stored, expand_values) - s.value;
     const double e =
         s.query.norm(2, -1).max().item<double>() * key_error.norm(2, -1).max().item<double>() / 8.0;
     const double allowed = std::expm1(2 * e) * s.value.abs().max().item<double>() +

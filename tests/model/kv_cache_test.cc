@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "base/error.h"
+#include "model/cached_rows.h"
 #include "quant/hadamard_rows.h"
 
 namespace qvlm {
@@ -22,15 +23,6 @@ TextConfig make_config(std::int64_t head_dim) {
   config.head_dim = head_dim;
   config.max_positions = 64;
   return config;
-}
-
-// All heads, turned back: [kv_heads, positions, head_dim].
-at::Tensor read(const CachedLayer& layer, at::Tensor (*expand)(const CachedLayer&, std::int64_t)) {
-  std::vector<at::Tensor> heads;
-  for (std::int64_t head = 0; head < layer.keys.size(0); ++head)
-    heads.push_back(expand(layer, head));
-  const at::Tensor all = at::stack(heads);
-  return layer.turned == nullptr ? all : undo_hadamard_rows(all, *layer.turned);
 }
 
 // bfloat16 has 8 bits of precision: half a unit in the last place is 2^-9 of the value, at most
@@ -57,7 +49,7 @@ TEST(KvCache, GivesBackWhatItStoredInPieces) {
       cache.advance(4);
       cache.reserve(10);
       const CachedLayer all = cache.append(1, key.slice(1, 4), value.slice(1, 4));
-      const at::Tensor keys = read(all, expand_keys), values = read(all, expand_values);
+      const at::Tensor keys = read_back(all, expand_keys), values = read_back(all, expand_values);
       const auto near = [&](const at::Tensor& got, const at::Tensor& want) {
         return ((got - want).abs() <= bound(format, want)).all().item<bool>();
       };
@@ -75,7 +67,7 @@ TEST(KvCache, TruncatedPositionsAreWrittenAgain) {
     cache.advance(8);
     cache.truncate(3);
     const CachedLayer all = cache.append(0, second, second);
-    const at::Tensor got = read(all, expand_keys);
+    const at::Tensor got = read_back(all, expand_keys);
     EXPECT_EQ(got.size(1), 5);
     // Half a step each at most; turned, ones are one large value, which a code of 7 cuts to 7
     // / 7.5.
@@ -92,7 +84,7 @@ TEST(KvCache, OutlierChannelsLeaveTheOthersTheirBits) {
   key.select(2, 5).mul_(100.0);
   for (const KvFormat format : {KvFormat::kInt8, KvFormat::kInt4}) {
     KvCache cache(make_config(64), 40, format);
-    const at::Tensor got = read(cache.append(0, key, key), expand_keys);
+    const at::Tensor got = read_back(cache.append(0, key, key), expand_keys);
     // Without turning a step is about 100 / 127.5 or 100 / 7.5, and the others are rounded by a
     // third of that, or to 0.
     const double error = (got - key).slice(2, 6).square().mean().sqrt().item<double>();
@@ -124,7 +116,7 @@ TEST(KvCache, NotFiniteStaysNotFinite) {
       at::Tensor key = at::ones({3, 2, 16});
       key[1][1][5] = bad;
       const CachedLayer all = cache.append(0, key, at::ones({3, 2, 16}));
-      const at::Tensor got = read(all, expand_keys);
+      const at::Tensor got = read_back(all, expand_keys);
       EXPECT_FALSE(std::isfinite(got[1][1][5].item<float>()));
       EXPECT_TRUE(got[1][0].isfinite().all().item<bool>());
       EXPECT_TRUE(got[2].isfinite().all().item<bool>());
