@@ -100,13 +100,13 @@ struct PrecisionTarget {
 };
 
 // Mixed precision: some linears of the decoder get another scheme than `default` and `overrides`
-// say. What each linear does to the answers of the calibration samples is measured behind the head,
-// linears that share an input together, and the choice among all is the best by these numbers:
-// inside the blocks of the plan with what two do together, between blocks as a sum.
+// say. What each linear does to the answers of the calibration samples is measured by the gradients
+// of their logits, linears that share an input together, and the choice among all is the best by
+// these numbers: inside the blocks of the plan with what two do together, between blocks as a sum.
 struct PrecisionOptions {
   std::vector<LinearScheme> candidates = {};  // beside the recipe's own scheme
   PrecisionTarget target = {};
-  std::int64_t samples = 16;  // measured on so many of the calibration samples
+  std::int64_t samples = 16;  // measured on so many of the calibration samples with answers
 };
 
 // What the search looks at: `samples` of the data given to quantize(), drawn by `seed`.

@@ -15,10 +15,11 @@ WIDE = {"weight": WEIGHTS[8], "activation": {"bits": 8, "granularity": "token"}}
 
 
 def methods(model):
-    """By name: what is changed in the recipe of smoothing, rotation and GPTQ at W4A4."""
+    """By name: what is changed in the recipe of the preset `balanced` at W4A4."""
     found = {BASE: {}}
     for bits in BITS:
-        found[f"measured, {bits}"] = {"precision": {"candidates": [WIDE], "target_bpw": bits}}
+        found[f"measured, {bits}"] = {"precision": {"candidates": [WIDE], "target_bpw": bits},
+                                      "plan": {"strategy": "entropy"}}
     for count in (1, 2):
         names = {"first": range(count), "first and last": [*range(count), *range(LAYERS[model] - count, LAYERS[model])]}
         for place, layers in names.items():
@@ -29,7 +30,7 @@ def methods(model):
 
 
 def rules_of(change, seed):
-    rules = ladder.rules_of("smooth + rotate + gptq", 4, 4, seed)
+    rules = ladder.rules_of("searched + rotate + gptq by kind", 4, 4, seed)
     rules["calibration"]["samples"] = SAMPLES
     for key, value in change.items():
         rules[key] = rules[key] + value if key == "overrides" else value

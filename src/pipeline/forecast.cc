@@ -14,6 +14,7 @@
 #include "pipeline/decoder_search.h"
 #include "planner/partition.h"
 #include "quant/quantized_tensor.h"
+#include "search/sensitivity.h"
 #include "search/vision_reference.h"
 
 namespace qvlm {
@@ -212,14 +213,18 @@ std::int64_t vision_encoder_bytes(const Workload& work) {
   return reference + batch * trace + layer;
 }
 
-// A layer, and the states of every candidate of its units on their way up, each with its successor.
+// A layer; and of one sample a thread the states behind all layers, the gradients, two of each
+// while they go through a layer, and what the layer keeps of itself for them.
 std::int64_t precision_bytes(const Workload& work) {
   if (!work.recipe.precision) return 0;
-  const PrecisionOptions& precision = *work.recipe.precision;
-  const std::int64_t state = kFloatBytes * work.config.text.hidden_size * mean_tokens(work);
-  const auto variants =
-      DecoderLayer::kInputs * (1 + static_cast<std::int64_t>(precision.candidates.size()));
-  return (variants + 2) * state * std::min(precision.samples, work.samples) + block_bytes(work, 1);
+  const TextConfig& text = work.config.text;
+  const std::int64_t samples =
+      std::min<std::int64_t>({work.recipe.precision->samples, work.samples, thread_count()});
+  constexpr std::int64_t kHiddens = 12, kInners = 5, kTables = 3;  // kept of a layer
+  const std::int64_t states = text.layers + 1 + 2 * Sensitivity::kDraws + kHiddens;
+  const std::int64_t values = states * text.hidden_size + kInners * text.intermediate_size +
+                              kTables * text.heads * mean_tokens(work);
+  return samples * kFloatBytes * mean_tokens(work) * values + block_bytes(work, 1);
 }
 
 // The most of four steps: images in the tower, where the outputs of all layers are kept, the

@@ -2,18 +2,25 @@
 
 #include <algorithm>
 #include <cmath>
-#include <iterator>
-#include <memory>
+#include <cstddef>
 
 #include "base/error.h"
+#include "base/parallel.h"
 #include "io/scheme.h"
 #include "planner/allocation.h"
 #include "search/sensitivity.h"
+#include "search/token_errors.h"
 
 namespace qvlm {
 namespace {
 
 using UnitsOfBlock = std::vector<const PrecisionUnit*>;
+
+template <typename T>
+std::vector<T> slice(const std::vector<T>& all, std::size_t begin, std::size_t end) {
+  return {all.begin() + static_cast<std::ptrdiff_t>(begin),
+          all.begin() + static_cast<std::ptrdiff_t>(end)};
+}
 
 std::vector<UnitsOfBlock> units_of_blocks(const PrecisionChoice& choice, const BlockPlan& plan) {
   std::vector<UnitsOfBlock> blocks;
@@ -26,22 +33,100 @@ std::vector<UnitsOfBlock> units_of_blocks(const PrecisionChoice& choice, const B
   return blocks;
 }
 
-// What the samples give of these units, one layer after the other from where `sensitivity` is.
-std::vector<std::vector<double>> measure_block(const UnitsOfBlock& units,
-                                               const Block& block,
-                                               Sensitivity& sensitivity) {
-  std::vector<AnswerEffect> effects;
-  for (std::int64_t layer = block.first; layer < block.first + block.depth; ++layer) {
-    std::vector<LinearSchemes> variants;
-    for (const PrecisionUnit* unit : units) {
-      if (unit->layer == layer)
-        variants.insert(variants.end(), unit->schemes.begin(), unit->schemes.end());
-    }
-    std::vector<AnswerEffect> own = sensitivity.measure(variants);
-    std::move(own.begin(), own.end(), std::back_inserter(effects));
-    sensitivity.advance();
+// The samples that are looked at: as many as are asked for of those with answers.
+DecoderInputs take_answered(const DecoderInputs& inputs, std::int64_t samples) {
+  DecoderInputs taken;
+  for (std::size_t i = 0; i < inputs.kinds.size() && std::ssize(taken.kinds) < samples; ++i) {
+    if (!has_answers({inputs.kinds[i]})) continue;
+    taken.exact.push_back(inputs.exact[i]);
+    taken.kinds.push_back(inputs.kinds[i]);
   }
-  return combine_effects(effects);
+  require(!taken.kinds.empty(), ErrorKind::kInvalidArgument,
+          "calibration: no sample has an answer, and mixed precision judges by answers");
+  return taken;
+}
+
+std::int64_t count_answers(const std::vector<std::vector<TokenKind>>& kinds) {
+  std::int64_t count = 0;
+  for (const std::vector<TokenKind>& sample : kinds) {
+    for (std::size_t t = 0; t < sample.size(); ++t)
+      count += predicts_answer(sample, t) ? 1 : 0;
+  }
+  return count;
+}
+
+// What every candidate of every unit changes on some samples, units in order and the candidates of
+// each together; empty where it was stopped.
+std::vector<AnswerChange> measure_part(const PrecisionChoice& choice,
+                                       Sensitivity& sensitivity,
+                                       const std::function<bool()>& stop_requested) {
+  std::vector<AnswerChange> changes;
+  for (auto unit = choice.units.rbegin(); unit != choice.units.rend(); ++unit) {
+    while (static_cast<std::int64_t>(sensitivity.layer()) > unit->layer) {
+      if (stop_requested && stop_requested()) return {};
+      sensitivity.descend();
+    }
+    std::vector<AnswerChange> own = sensitivity.measure(unit->schemes);
+    changes.insert(changes.end(), own.rbegin(), own.rend());
+  }
+  std::ranges::reverse(changes);
+  return changes;
+}
+
+// How many samples the journal has.
+std::size_t count_measured(const SearchJournal& journal, std::size_t variants) {
+  std::size_t samples = 0;
+  for (const std::vector<AnswerChange>& part : journal.precision()) {
+    require(part.size() == variants, ErrorKind::kCorrupt,
+            "the journal of this run is damaged: ", part.size(), " measured candidates instead of ",
+            variants, "; overwrite to begin anew");
+    samples += part.front().size() / Sensitivity::kDraws;
+  }
+  return samples;
+}
+
+// Goes on where the journal ends, by as many samples at a time as there are threads: each keeps the
+// states behind all layers. Whether it was not stopped.
+bool measure_changes(const DecoderStudy& study,
+                     const PrecisionChoice& choice,
+                     const DecoderInputs& inputs,
+                     SearchJournal& journal,
+                     const std::function<bool()>& stop_requested) {
+  std::size_t variants = 0;
+  for (const PrecisionUnit& unit : choice.units)
+    variants += unit.schemes.size();
+  std::size_t done = count_measured(journal, variants);
+  const std::size_t count = inputs.kinds.size(), step = static_cast<std::size_t>(thread_count());
+  const std::size_t parts = (count + step - 1) / step;
+  std::size_t calls = 0;
+  const auto on_forward = [&] {
+    if (++calls % parts == 0 && study.on_forward) study.on_forward("precision");
+  };
+  for (; done < count; done += step) {
+    if (stop_requested && stop_requested()) return false;
+    const std::size_t end = std::min(done + step, count);
+    Sensitivity sensitivity(study.root, study.config, slice(inputs.exact, done, end),
+                            slice(inputs.kinds, done, end), done, on_forward);
+    const std::vector<AnswerChange> part = measure_part(choice, sensitivity, stop_requested);
+    if (part.empty()) return false;
+    journal.add_precision(part);
+  }
+  return true;
+}
+
+// Of the units of one block, from the parts that the journal has.
+std::vector<std::vector<double>> combine_block(const std::vector<std::vector<AnswerChange>>& parts,
+                                               std::size_t first,
+                                               std::size_t count,
+                                               std::int64_t positions) {
+  std::vector<AnswerChange> changes(count);
+  for (const std::vector<AnswerChange>& part : parts) {
+    for (std::size_t i = 0; i < count; ++i) {
+      const AnswerChange& own = part.at(first + i);
+      changes[i].insert(changes[i].end(), own.begin(), own.end());
+    }
+  }
+  return combine_changes(changes, positions);
 }
 
 Allocation allocate_by_target(const std::vector<AllocationBlock>& blocks,
@@ -129,11 +214,6 @@ PrecisionRun apply(const Allocation& allocation,
   return run;
 }
 
-template <typename T>
-std::vector<T> take(const std::vector<T>& all, std::int64_t count) {
-  return {all.begin(), all.begin() + std::min(count, static_cast<std::int64_t>(all.size()))};
-}
-
 }  // namespace
 
 PrecisionRun choose_precision(const DecoderStudy& study,
@@ -142,29 +222,21 @@ PrecisionRun choose_precision(const DecoderStudy& study,
                               std::int64_t samples,
                               SearchJournal& journal,
                               const std::function<bool()>& stop_requested) {
-  const BlockPlan& plan = *journal.plan();
-  const std::vector<UnitsOfBlock> units = units_of_blocks(choice, plan);
-  std::unique_ptr<Sensitivity> sensitivity;  // only where something is left to be measured
+  const DecoderInputs answered = take_answered(inputs, samples);
+  if (!measure_changes(study, choice, answered, journal, stop_requested)) return {{}, {}, {}, true};
+  const std::int64_t positions = count_answers(answered.kinds);
+  const std::vector<UnitsOfBlock> units = units_of_blocks(choice, *journal.plan());
   std::vector<AllocationBlock> blocks;
-  for (std::size_t b = 0; b < plan.blocks.size(); ++b) {
+  std::size_t first = 0;
+  for (const UnitsOfBlock& own : units) {
     AllocationBlock& block = blocks.emplace_back();
-    for (const PrecisionUnit* unit : units[b])
+    std::size_t variants = 0;
+    for (const PrecisionUnit* unit : own) {
       block.bytes.push_back(unit->bytes);
-    if (b < journal.precision().size()) {
-      block.error = journal.precision()[b];
-      continue;
+      variants += unit->schemes.size();
     }
-    if (stop_requested && stop_requested()) return {{}, {}, {}, true};
-    if (!sensitivity) {
-      sensitivity = std::make_unique<Sensitivity>(
-          study.root, study.config, take(inputs.exact, samples), take(inputs.kinds, samples), [&] {
-            if (study.on_forward) study.on_forward("precision");
-          });
-      for (std::int64_t layer = 0; layer < plan.blocks[b].first; ++layer)
-        sensitivity->advance();
-    }
-    block.error = measure_block(units[b], plan.blocks[b], *sensitivity);
-    journal.add_precision(block.error);
+    block.error = combine_block(journal.precision(), first, variants, positions);
+    first += variants;
   }
   PrecisionRun run = apply(allocate(blocks, choice, journal), units, blocks, choice);
   run.report.forwards = precision_forwards(choice, study.config.text.layers);

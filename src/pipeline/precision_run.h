@@ -20,7 +20,7 @@ struct PrecisionRun {
   LinearSchemes schemes;                      // of the decoder's quantized linears
   std::set<std::string, std::less<>> raised;  // linears without the recipe's own scheme
   PrecisionReport report;
-  bool stopped = false;  // by stop_requested, between blocks
+  bool stopped = false;  // by stop_requested, between layers; the journal keeps whole samples
 };
 
 // samples: how many of the inputs are looked at. REQUIRES: the journal has a plan. Throws

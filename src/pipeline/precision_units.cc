@@ -9,6 +9,7 @@
 #include "model/llama.h"
 #include "pipeline/recipe.h"
 #include "pipeline/stored_size.h"
+#include "search/sensitivity.h"
 
 namespace qvlm {
 namespace {
@@ -58,12 +59,10 @@ std::int64_t PrecisionChoice::unit_bytes() const {
       std::floor(target.value * static_cast<double>(weights()) / kBitsPerByte));
 }
 
-// Two in float over all layers, and for every candidate of every unit its own layer and those
-// above.
 std::int64_t precision_forwards(const PrecisionChoice& choice, std::int64_t layers) {
-  std::int64_t forwards = 2 * layers;
+  std::int64_t forwards = Sensitivity::kForwards * layers;
   for (const PrecisionUnit& unit : choice.units)
-    forwards += std::ssize(unit.schemes) * (layers - unit.layer);
+    forwards += std::ssize(unit.schemes);
   return forwards;
 }
 

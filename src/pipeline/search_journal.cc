@@ -8,7 +8,7 @@
 namespace qvlm {
 namespace {
 
-constexpr const char* kFormat = "qvlm-search-4";
+constexpr const char* kFormat = "qvlm-search-5";
 
 Json settings_to_json(const std::vector<Setting>& settings) {
   Json list = Json::array();
@@ -137,8 +137,8 @@ void SearchJournal::set_plan(const BlockPlan& plan, const std::vector<double>& e
   write();
 }
 
-void SearchJournal::add_precision(const std::vector<std::vector<double>>& error) {
-  precision_.push_back(error);
+void SearchJournal::add_precision(const std::vector<std::vector<double>>& changes) {
+  precision_.push_back(changes);
   write();
 }
 

@@ -36,7 +36,7 @@ class SearchJournal {
   const std::vector<Alphas>& alphas() const { return alphas_; }
   const std::optional<BlockPlan>& plan() const { return plan_; }
   const std::vector<double>& entropy() const { return entropy_; }
-  // AllocationBlock::error of the blocks of the plan that were measured for mixed precision.
+  // What mixed precision measured, by parts of the samples: AnswerChanges, see precision_run.cc.
   const std::vector<std::vector<std::vector<double>>>& precision() const { return precision_; }
   // Null: not begun. Else a state between epochs or the outcome, as pipeline/vision_run.cc has it.
   const Json& vision() const { return vision_; }
@@ -47,7 +47,7 @@ class SearchJournal {
   void add_alphas(const Alphas& alphas);
   void set_vision(const Json& vision);
   void set_plan(const BlockPlan& plan, const std::vector<double>& entropy);
-  void add_precision(const std::vector<std::vector<double>>& error);
+  void add_precision(const std::vector<std::vector<double>>& changes);
   void add_block(const FinishedBlock& block);
   // Deletes the file: the result is written.
   void remove();

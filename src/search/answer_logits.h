@@ -3,6 +3,7 @@
 // layers compare, as errors of states do not.
 #pragma once
 
+#include <cstdint>
 #include <vector>
 
 #include "calib/samples.h"
@@ -21,8 +22,22 @@ class AnswerLogits {
 
   // States behind the last layer -> log probabilities [answer positions of all samples, vocab].
   at::Tensor log_probabilities(const States& states) const;
+  std::int64_t positions() const;  // of all samples
+
+  // By these gradients of the logits, [samples][draws], at the states behind the last layer, small
+  // changes of states become divergences: the KL of a sample's answers, summed over its positions,
+  // is to second order half the expected square of the product of a gradient with the change. They
+  // are those of z^T logits, z random with the covariance diag(p) - p p^T that the KL has as its
+  // metric, so a few do for all that changes. `first`: the place of the first sample in what seeds
+  // draws, so that samples may be looked at in parts. REQUIRES: weights in float32.
+  std::vector<States> draw_gradients(const States& states, int draws, std::size_t first) const;
 
  private:
+  std::vector<at::Tensor> draw_sample_gradients(const at::Tensor& state,
+                                                std::size_t sample,
+                                                int draws,
+                                                std::uint64_t seed) const;
+
   Head head_;
   std::vector<at::Tensor> positions_;  // of each sample, int64
 };

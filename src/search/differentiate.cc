@@ -14,10 +14,22 @@ Differential differentiate(const at::Tensor& x,
 at::Tensor pull_back(const at::Tensor& x,
                      const at::Tensor& gradient,
                      const std::function<at::Tensor(const at::Tensor&)>& fn) {
+  return pull_back_each(x, {gradient}, fn).front();
+}
+
+std::vector<at::Tensor> pull_back_each(const at::Tensor& x,
+                                       const std::vector<at::Tensor>& gradients,
+                                       const std::function<at::Tensor(const at::Tensor&)>& fn) {
   const c10::InferenceMode with_gradients(false);
   const at::Tensor leaf = x.detach().set_requires_grad(true);
-  fn(leaf).backward(gradient);
-  return leaf.grad();
+  const at::Tensor value = fn(leaf);
+  std::vector<at::Tensor> result;
+  for (std::size_t i = 0; i < gradients.size(); ++i) {
+    value.backward(gradients[i], /*retain_graph=*/i + 1 < gradients.size());
+    result.push_back(leaf.grad());
+    leaf.mutable_grad() = at::Tensor();
+  }
+  return result;
 }
 
 }  // namespace qvlm

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <vector>
 
 #include "tensor/tensor.h"
 
@@ -21,5 +22,9 @@ Differential differentiate(const at::Tensor& x,
 at::Tensor pull_back(const at::Tensor& x,
                      const at::Tensor& gradient,
                      const std::function<at::Tensor(const at::Tensor&)>& fn);
+// The same for each of several gradients; fn is computed once.
+std::vector<at::Tensor> pull_back_each(const at::Tensor& x,
+                                       const std::vector<at::Tensor>& gradients,
+                                       const std::function<at::Tensor(const at::Tensor&)>& fn);
 
 }  // namespace qvlm

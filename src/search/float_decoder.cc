@@ -18,15 +18,30 @@ DecoderLayer FloatDecoder::load_layer(std::size_t layer) const {
   return {wide_.scope("decoder.layers." + std::to_string(layer)), config_.text};
 }
 
-std::vector<States> FloatDecoder::run(const States& inputs) const {
+std::vector<States> FloatDecoder::run(const States& inputs,
+                                      const std::function<void()>& on_forward) const {
   std::vector<States> trajectory = {inputs};
   for (std::size_t i = 0; i < layers(); ++i) {
     const DecoderLayer layer = load_layer(i);
     trajectory.push_back(map_states(trajectory.back(), [&](const at::Tensor& x) {
       return layer.forward(x, rope_.angles(0, x.size(0)));
     }));
+    if (on_forward) on_forward();
   }
   return trajectory;
+}
+
+std::vector<States> FloatDecoder::pull_back_layer(std::size_t layer,
+                                                  const States& before,
+                                                  const std::vector<States>& gradients) const {
+  const DecoderLayer loaded = load_layer(layer);
+  std::vector<States> result(before.size());
+  for_samples(before.size(), [&](std::size_t sample) {
+    const RopeAngles angles = rope_.angles(0, before[sample].size(0));
+    result[sample] = pull_back_each(before[sample], gradients[sample],
+                                    [&](const at::Tensor& x) { return loaded.forward(x, angles); });
+  });
+  return result;
 }
 
 States FloatDecoder::pull_back_to_inputs(const std::vector<States>& trajectory,

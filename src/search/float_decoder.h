@@ -21,8 +21,14 @@ class FloatDecoder {
   FloatDecoder(const Weights& root, const ModelConfig& config);
 
   std::size_t layers() const { return static_cast<std::size_t>(config_.text.layers); }
-  // The states before the first layer and behind every layer: [layers + 1].
-  std::vector<States> run(const States& inputs) const;
+  // The states before the first layer and behind every layer: [layers + 1]. on_forward is called
+  // behind every layer; may be empty.
+  std::vector<States> run(const States& inputs, const std::function<void()>& on_forward = {}) const;
+  // Takes gradients at the outputs of a layer to its inputs: several of each sample, [samples][..],
+  // for which the layer runs once.
+  std::vector<States> pull_back_layer(std::size_t layer,
+                                      const States& before,
+                                      const std::vector<States>& gradients) const;
   // Takes the gradient at the last of these states to the first. Before the gradient at
   // trajectory[i], i > 0, goes on through layer i - 1, add_own(i, gradients) may add to it what
   // losses on these states give.

@@ -3,41 +3,25 @@
 #include <algorithm>
 #include <cmath>
 #include <memory>
+#include <numeric>
+#include <utility>
 
 #include "base/error.h"
-#include "base/parallel.h"
 #include "search/trial_layer.h"
 #include "search/wide_weights.h"
 
 namespace qvlm {
-namespace {
 
-// The lower triangle; each sum on one thread.
-std::vector<std::vector<double>> multiply_directions(const std::vector<AnswerEffect>& effects) {
-  std::vector<std::vector<double>> products(effects.size());
-  for_samples(effects.size(), [&](std::size_t i) {
-    const c10::InferenceMode inference;
-    for (std::size_t j = 0; j <= i; ++j) {
-      const at::Tensor product = effects[i].direction * effects[j].direction;
-      products[i].push_back(product.sum(at::kDouble).item<double>());
-    }
-  });
-  return products;
-}
-
-}  // namespace
-
-std::vector<std::vector<double>> combine_effects(const std::vector<AnswerEffect>& effects) {
-  const std::size_t count = effects.size();
+std::vector<std::vector<double>> combine_changes(const std::vector<AnswerChange>& changes,
+                                                 std::int64_t positions) {
+  const std::size_t count = changes.size();
+  const double half_mean = 0.5 / static_cast<double>(positions * Sensitivity::kDraws);
   std::vector<std::vector<double>> error(count, std::vector<double>(count, 0.0));
-  const std::vector<std::vector<double>> products = multiply_directions(effects);
   for (std::size_t i = 0; i < count; ++i) {
-    error[i][i] = effects[i].divergence;
-    for (std::size_t j = 0; j < i; ++j) {
-      const double lengths = std::sqrt(products[i][i]) * std::sqrt(products[j][j]);
-      if (lengths == 0.0) continue;
-      const double cosine = std::max(products[i][j] / lengths, 0.0);
-      error[i][j] = error[j][i] = cosine * std::sqrt(effects[i].divergence * effects[j].divergence);
+    for (std::size_t j = 0; j <= i; ++j) {
+      const double product =
+          std::inner_product(changes[i].begin(), changes[i].end(), changes[j].begin(), 0.0);
+      error[i][j] = error[j][i] = half_mean * std::max(product, 0.0);
     }
   }
   return error;
@@ -45,65 +29,62 @@ std::vector<std::vector<double>> combine_effects(const std::vector<AnswerEffect>
 
 Sensitivity::Sensitivity(const Weights& root,
                          const ModelConfig& config,
-                         States inputs,
+                         const States& inputs,
                          const std::vector<std::vector<TokenKind>>& kinds,
+                         std::size_t first,
                          std::function<void()> on_forward)
     : root_(root),
-      wide_(std::make_shared<WideWeights>(root), Execution::kFloat),
       config_(config),
       on_forward_(std::move(on_forward)),
       units_(decoder_units(config)),
-      answers_(wide_, config, kinds),
-      rope_(config.text.rope, config.text.head_dim),
-      exact_(std::move(inputs)) {
-  std::vector<States> states = {exact_};
-  for (std::size_t i = 0; i < units_.size(); ++i)
-    run_float(i, states);
-  reference_ = answers_.log_probabilities(states.front());
+      decoder_(root, config) {
+  const Weights wide(std::make_shared<WideWeights>(root), Execution::kFloat);
+  const AnswerLogits answers(wide, config, kinds);
+  positions_ = answers.positions();
+  trajectory_ = decoder_.run(inputs, on_forward_);
+  gradients_ = answers.draw_gradients(trajectory_.back(), kDraws, first);
+  layer_ = units_.size() - 1;
 }
 
-void Sensitivity::run_float(std::size_t layer, std::vector<States>& variants) const {
-  const DecoderLayer loaded(wide_.scope(units_[layer].name), config_.text);
-  for (States& states : variants) {
-    states = map_states(
-        states, [&](const at::Tensor& x) { return loaded.forward(x, rope_.angles(0, x.size(0))); });
-    if (on_forward_) on_forward_();
-  }
+void Sensitivity::count(std::int64_t forwards) const {
+  for (std::int64_t i = 0; on_forward_ && i < forwards; ++i)
+    on_forward_();
 }
 
-std::vector<AnswerEffect> Sensitivity::measure(const std::vector<LinearSchemes>& variants) const {
-  std::vector<States> states;
+std::vector<AnswerChange> Sensitivity::measure(const std::vector<LinearSchemes>& variants) const {
+  const States& before = trajectory_.at(layer_);
+  std::vector<AnswerChange> changes;
   for (const LinearSchemes& variant : variants) {
-    TrialLayer trial(units_.at(layer_), root_, config_, variant);
-    trial.measure_scales(exact_, {1.0});
-    states.push_back(trial.run(exact_, LayerClips(DecoderLayer::kInputs)));
-    if (on_forward_) on_forward_();
+    TrialLayer trial(units_[layer_], root_, config_, variant);
+    trial.measure_scales(before, {1.0});
+    changes.push_back(compare(trial.run(before, LayerClips(DecoderLayer::kInputs))));
+    count(1);
   }
-  for (std::size_t i = layer_ + 1; i < units_.size(); ++i)
-    run_float(i, states);
-  std::vector<AnswerEffect> effects;
-  for (const States& variant : states)
-    effects.push_back(compare(variant));
-  return effects;
+  return changes;
 }
 
-AnswerEffect Sensitivity::compare(const States& states) const {
-  const at::Tensor result = answers_.log_probabilities(states);
-  AnswerEffect effect;
-  effect.divergence = mean_divergence(reference_, result);
-  for_each_apart(1, [&](std::int64_t) {
-    const at::Tensor p = reference_.exp(), change = result - reference_;
-    effect.direction = p.sqrt() * (change - (p * change).sum(-1, /*keepdim=*/true));
+AnswerChange Sensitivity::compare(const States& states) const {
+  const States& exact = trajectory_.at(layer_ + 1);
+  AnswerChange change(states.size() * kDraws);
+  for_samples(states.size(), [&](std::size_t sample) {
+    const c10::InferenceMode inference;
+    const at::Tensor difference = states[sample] - exact[sample];
+    for (std::size_t draw = 0; draw < kDraws; ++draw) {
+      const at::Tensor product = difference * gradients_[sample][draw];
+      change[sample * kDraws + draw] = product.sum(at::kDouble).item<double>();
+    }
   });
-  require(std::isfinite(effect.divergence), ErrorKind::kCorrupt, units_[layer_].name,
-          ": rounded, it makes logits that are not finite");
-  return effect;
+  require(std::ranges::all_of(change, [](double value) { return std::isfinite(value); }),
+          ErrorKind::kCorrupt, units_[layer_].name,
+          ": rounded, it makes states that are not finite");
+  return change;
 }
 
-void Sensitivity::advance() {
-  std::vector<States> states = {std::move(exact_)};
-  run_float(layer_++, states);
-  exact_ = std::move(states.front());
+void Sensitivity::descend() {
+  gradients_ = decoder_.pull_back_layer(layer_, trajectory_.at(layer_), gradients_);
+  trajectory_.pop_back();
+  --layer_;
+  count(kForwards - 1);
 }
 
 }  // namespace qvlm

@@ -1,63 +1,71 @@
 // What rounding a few linears of one layer, and nothing else, does to the answers of the model:
-// measured behind the head, so that layers and number formats compare, and to what two do together.
+// measured by the gradients of its logits, so that layers and number formats compare, and to what
+// several do together. A layer costs a handful of its forwards, however many are above it.
 #pragma once
 
+#include <cstdint>
 #include <functional>
-#include <string>
 #include <vector>
 
 #include "io/declare_quantization.h"
 #include "model/unit.h"
 #include "search/answer_logits.h"
+#include "search/float_decoder.h"
 
 namespace qvlm {
 
-struct AnswerEffect {
-  double divergence = 0.0;  // mean over answer positions of KL(float || rounded)
-  // [positions, vocab] float32: sqrt(p) (d - sum p d), d the change of the logits, p the float
-  // model's probabilities. To second order the divergence is the mean over positions of half its
-  // square, so the products of two say how their effects go together.
-  at::Tensor direction;
-};
+// How far something moves the answers of each sample in kDraws random directions of its logits
+// (AnswerLogits::draw_gradients), to first order in the states behind its layer: [samples * draws].
+// Those of two parts of the samples may be put one behind the other.
+using AnswerChange = std::vector<double>;
 
-// The error that AllocationBlock wants: measured divergences on the diagonal, and beside it those
-// of two effects, sqrt(a b) times the cosine between their directions. Where they point apart it is
-// 0: that two errors undo each other on a few answers does not come true on others
-// (docs/experiments.md, E14).
-std::vector<std::vector<double>> combine_effects(const std::vector<AnswerEffect>& effects);
+// The error that AllocationBlock wants, by changes on samples with so many answer positions: the
+// mean KL to the float model on the diagonal, half the mean square of a change; and beside it the
+// half of what two have together beyond their sum. Where they point apart it is 0: that two errors
+// undo each other on a few answers does not come true on others (docs/experiments.md, E14).
+std::vector<std::vector<double>> combine_changes(const std::vector<AnswerChange>& changes,
+                                                 std::int64_t positions);
 
-// Goes up the decoder. At every layer as many layers are run as are above it, for each variant.
+// Goes down the decoder, from its last layer to its first. Keeps the states behind every layer.
 class Sensitivity {
  public:
-  // root: a float model. inputs: the states before its first layer; kinds: of their positions.
-  // on_forward is called after every layer-forward, one layer on all samples; may be empty.
+  static constexpr int kDraws = 8;
+  // Layer-forwards of a layer beside those of measure(): one up the decoder, one more for the
+  // gradients, and two for each of these.
+  static constexpr std::int64_t kForwards = 2 + 2 * kDraws;
+
+  // root: a float model. inputs: the states before its first layer; kinds: of their positions;
+  // first: see AnswerLogits::draw_gradients. on_forward is called after every layer-forward, one
+  // layer on all samples, or what takes as long; may be empty. Throws kInvalidArgument where no
+  // sample has an answer.
   Sensitivity(const Weights& root,
               const ModelConfig& config,
-              States inputs,
+              const States& inputs,
               const std::vector<std::vector<TokenKind>>& kinds,
+              std::size_t first,
               std::function<void()> on_forward);
 
-  // Of rounding, one after the other, these linears of the next layer. Throws kCorrupt where a
-  // variant breaks the model: its logits are not finite.
-  std::vector<AnswerEffect> measure(const std::vector<LinearSchemes>& variants) const;
-  // Goes on to the layer behind.
-  void advance();
+  std::size_t layer() const { return layer_; }  // the next one
+  // Of rounding, one after the other, these linears of that layer. Throws kCorrupt where a variant
+  // breaks the model: its states are not finite.
+  std::vector<AnswerChange> measure(const std::vector<LinearSchemes>& variants) const;
+  // Goes on to the layer below. REQUIRES: there is one.
+  void descend();
+  std::int64_t positions() const { return positions_; }  // of answers
 
  private:
-  // Loads the layer once.
-  void run_float(std::size_t layer, std::vector<States>& variants) const;
-  AnswerEffect compare(const States& states) const;
+  AnswerChange compare(const States& states) const;
+  void count(std::int64_t forwards) const;
 
   const Weights& root_;
-  Weights wide_;  // the same in float32
   const ModelConfig& config_;
   std::function<void()> on_forward_;
   std::vector<Unit> units_;  // the decoder's layers
-  AnswerLogits answers_;
-  Rope rope_;
-  States exact_;           // before the next layer
-  std::size_t layer_ = 0;  // the next one
-  at::Tensor reference_;   // log probabilities of the float model
+  FloatDecoder decoder_;
+  std::vector<States> trajectory_;  // before the first layer, and behind those that are left
+  std::vector<States> gradients_;   // [samples][draws], behind the next layer
+  std::size_t layer_ = 0;           // the next one
+  std::int64_t positions_ = 0;
 };
 
 }  // namespace qvlm

@@ -130,7 +130,7 @@ TEST_F(PrecisionTest, AStoppedRunGivesTheSameBytes) {
   all.rounding.method = RoundingMethod::kGptq;
   all.transforms = {RotateOptions{}};
   run("whole", all);
-  for (const int stop_at : {2, 3}) {  // while measuring, and while searching
+  for (const int stop_at : {2, 3, 5}) {  // while measuring, between samples, while searching
     const std::string out = "parts" + std::to_string(stop_at);
     int asked = 0;
     QuantizeOptions options{.data = path("data.jsonl")};
