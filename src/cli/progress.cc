@@ -31,7 +31,12 @@ std::string describe_progress(const Progress& progress, double elapsed_seconds) 
 }
 
 ProgressLine::ProgressLine(bool quiet)
-    : quiet_(quiet), terminal_(stderr_is_terminal()), start_(Clock::now()), last_(start_) {}
+    : quiet_(quiet),
+      terminal_(stderr_is_terminal()),
+      start_(Clock::now()),
+      last_(start_),
+      count_start_(start_),
+      seen_(start_) {}
 
 ProgressLine::~ProgressLine() {
   if (shown_ && terminal_) std::fputs(kClearLine, stderr);
@@ -46,11 +51,16 @@ void ProgressLine::show(const Progress& progress) {
   if (quiet_) return;
   const std::scoped_lock lock(mutex_);
   const Clock::time_point now = Clock::now();
-  const double elapsed = std::chrono::duration<double>(now - start_).count();
+  const auto seconds_since = [now](Clock::time_point then) {
+    return std::chrono::duration<double>(now - then).count();
+  };
+  if (progress.done < done_) count_start_ = seen_;
+  done_ = progress.done;
+  seen_ = now;
   const double pause = terminal_ ? kTerminalSeconds : kPlainSeconds;
-  const bool due = !shown_ || std::chrono::duration<double>(now - last_).count() >= pause;
-  if (elapsed < kSilentSeconds || !due) return;
-  const std::string text = describe_progress(progress, elapsed);
+  const bool due = !shown_ || seconds_since(last_) >= pause;
+  if (seconds_since(start_) < kSilentSeconds || !due) return;
+  const std::string text = describe_progress(progress, seconds_since(count_start_));
   if (terminal_) {
     std::fputs((kClearLine + text.substr(0, kColumns)).c_str(), stderr);
   } else {

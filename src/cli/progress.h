@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <mutex>
 #include <string>
 
@@ -33,7 +34,10 @@ class ProgressLine {
   bool terminal_;
   std::mutex mutex_;
   Clock::time_point start_;
-  Clock::time_point last_;
+  Clock::time_point last_;         // that something was shown
+  Clock::time_point count_start_;  // of this count: of layers, then of forwards, ...
+  Clock::time_point seen_;         // the last update
+  std::int64_t done_ = 0;          // by it
   bool shown_ = false;
 };
 

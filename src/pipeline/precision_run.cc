@@ -85,8 +85,18 @@ std::size_t count_measured(const SearchJournal& journal, std::size_t variants) {
   return samples;
 }
 
+bool has_static_scheme(const PrecisionChoice& choice) {
+  return std::ranges::any_of(choice.units, [](const PrecisionUnit& unit) {
+    return std::ranges::any_of(unit.schemes, [](const LinearSchemes& schemes) {
+      const std::optional<Scheme>& activation = schemes.begin()->second.activation;
+      return activation && !activation->dynamic;
+    });
+  });
+}
+
 // Goes on where the journal ends, by as many samples at a time as there are threads: each keeps the
-// states behind all layers. Whether it was not stopped.
+// states behind all layers. By all at once where scales are measured on them. Whether it was not
+// stopped.
 bool measure_changes(const DecoderStudy& study,
                      const PrecisionChoice& choice,
                      const DecoderInputs& inputs,
@@ -96,7 +106,9 @@ bool measure_changes(const DecoderStudy& study,
   for (const PrecisionUnit& unit : choice.units)
     variants += unit.schemes.size();
   std::size_t done = count_measured(journal, variants);
-  const std::size_t count = inputs.kinds.size(), step = static_cast<std::size_t>(thread_count());
+  const std::size_t count = inputs.kinds.size();
+  const std::size_t step =
+      has_static_scheme(choice) ? count : static_cast<std::size_t>(thread_count());
   const std::size_t parts = (count + step - 1) / step;
   std::size_t calls = 0;
   const auto on_forward = [&] {
