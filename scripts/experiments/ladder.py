@@ -10,7 +10,7 @@ from experiments.tables import between, small, table
 SAMPLES = 32
 # Steps of each method: smooth (alpha .5, or searched), awq, rotate, clips (block search of activation and weight clips;
 # "each": one for every input of a layer; "weights": of weights only), gptq (tokens count by kind where clips are
-# searched, or "by kind").
+# searched, "by kind", or "by gradient").
 METHODS = {
     "nearest": (),
     "smooth": ("smooth",),
@@ -28,6 +28,7 @@ METHODS = {
     "smooth + rotate + gptq by kind": ("smooth", "rotate", "gptq", "by kind"),
     "searched + rotate + gptq": ("smooth search", "rotate", "gptq"),
     "searched + rotate + gptq by kind": ("smooth search", "rotate", "gptq", "by kind"),
+    "searched + rotate + gptq by gradient": ("smooth search", "rotate", "gptq", "by gradient"),
     "searched, weight clips": ("smooth search", "rotate", "clips", "weights", "gptq"),
     "smooth + rotate + clips": ("smooth", "rotate", "clips"),
     "all": ("smooth", "rotate", "clips", "gptq"),
@@ -59,6 +60,8 @@ def rules_of(method, weight_bits, activation_bits, seed):
         rules["plan"] = {"strategy": "entropy", "max_depth": 3, "budget_share": 0.5}
         rules["search"] = {"method": "descent", "per_linear": "each" in steps, "token_weights": BALANCED,
                            "activation_clip": clips, "weight_clip": WEIGHT_CLIPS}
+    if "by gradient" in steps:
+        rules["rounding"]["token_weights"] = "gradient"
     if "by kind" in steps:
         rules["plan"] = {"strategy": "none"}
         rules["search"] = {"token_weights": BALANCED}

@@ -85,8 +85,9 @@ class DecoderSearch {
   FinishedBlock search(DecoderBlock& trial, const Block& block);
   void check_held_out(const Layers& layers, const States& reference, FinishedBlock& found);
   States run_layers(const Layers& layers, const std::vector<Setting>& settings, States states);
-  void advance(const Layers& layers, const std::vector<Setting>& settings);
-  void round_by_gptq(TrialLayer& layer, const LayerClips& clips);
+  void advance(const Layers& layers, std::int64_t first, const std::vector<Setting>& settings);
+  void round_by_gptq(TrialLayer& layer, std::int64_t index, const LayerClips& clips);
+  InputWeights token_weights(std::int64_t layer) const;
   void remember(const Layers& layers, const FinishedBlock& block);
   void count_forward(const char* what) {
     if (study_.on_forward) study_.on_forward(what);
@@ -138,7 +139,7 @@ bool DecoderSearch::run(const Block& block) {
     check_held_out(layers, held_out_.exact, found);
   }
   searched_.exact = std::move(references.back());
-  advance(layers, found.settings);
+  advance(layers, block.first, found.settings);
   if (done == nullptr) {
     const Trajectory& judged = held_out_.exact.empty() ? searched_ : held_out_;
     found.report.token_errors = measure_token_errors(judged.rounded, judged.exact, judged.kinds);
@@ -198,22 +199,40 @@ States DecoderSearch::run_layers(const Layers& layers,
 }
 
 // Moves the rounded states behind the layers as they are kept.
-void DecoderSearch::advance(const Layers& layers, const std::vector<Setting>& settings) {
+void DecoderSearch::advance(const Layers& layers,
+                            std::int64_t first,
+                            const std::vector<Setting>& settings) {
   for (std::size_t i = 0; i < layers.size(); ++i) {
     const LayerClips clips = candidates_.clips(settings[i]);
-    if (study_.rounding.method == RoundingMethod::kGptq) round_by_gptq(*layers[i], clips);
+    if (study_.rounding.method == RoundingMethod::kGptq)
+      round_by_gptq(*layers[i], first + static_cast<std::int64_t>(i), clips);
     searched_.rounded = layers[i]->run(searched_.rounded, clips);
     held_out_.rounded = layers[i]->run(held_out_.rounded, clips);
   }
 }
 
+// What tokens count in the rounding of a layer, in the order of round_by_gptq().
+InputWeights DecoderSearch::token_weights(std::int64_t layer) const {
+  if (study_.importance.empty()) {
+    std::vector<at::Tensor> weights = searched_.terms.weights;
+    weights.insert(weights.end(), held_out_.terms.weights.begin(), held_out_.terms.weights.end());
+    return InputWeights(DecoderLayer::kInputs, weights);
+  }
+  InputWeights weights = study_.importance.at(static_cast<std::size_t>(layer));
+  if (held_out_.exact.empty()) return weights;
+  for (std::vector<at::Tensor>& samples : weights) {
+    const std::vector<at::Tensor> odd = every_second(samples, 1);
+    samples = every_second(samples, 0);
+    samples.insert(samples.end(), odd.begin(), odd.end());
+  }
+  return weights;
+}
+
 // On all samples: rounding has no choice that some of them would have to judge.
-void DecoderSearch::round_by_gptq(TrialLayer& layer, const LayerClips& clips) {
+void DecoderSearch::round_by_gptq(TrialLayer& layer, std::int64_t index, const LayerClips& clips) {
   States states = searched_.rounded;
   states.insert(states.end(), held_out_.rounded.begin(), held_out_.rounded.end());
-  std::vector<at::Tensor> weights = searched_.terms.weights;
-  weights.insert(weights.end(), held_out_.terms.weights.begin(), held_out_.terms.weights.end());
-  outcome_.codes.merge(layer.round_by_gptq(states, weights, clips, study_.rounding));
+  outcome_.codes.merge(layer.round_by_gptq(states, token_weights(index), clips, study_.rounding));
 }
 
 void DecoderSearch::remember(const Layers& layers, const FinishedBlock& block) {

@@ -14,6 +14,7 @@
 #include "model/unit.h"
 #include "pipeline/decoder_inputs.h"
 #include "search/block_search.h"
+#include "search/token_importance.h"
 
 namespace qvlm {
 
@@ -27,6 +28,7 @@ struct DecoderStudy {
   double tau = 0.25;
   std::function<void(const std::string& what)> on_forward;  // after every layer-forward; or empty
   std::set<std::string, std::less<>> unclipped = {};        // linears that no clip is searched for
+  std::vector<InputWeights> importance = {};  // of tokens, by layer; empty: they count by kind
 };
 
 struct LayerDependencies {

@@ -12,6 +12,7 @@
 #include "model/memory_plan.h"
 #include "model/vit.h"
 #include "pipeline/decoder_search.h"
+#include "pipeline/recipe.h"
 #include "planner/partition.h"
 #include "quant/quantized_tensor.h"
 #include "search/sensitivity.h"
@@ -213,18 +214,21 @@ std::int64_t vision_encoder_bytes(const Workload& work) {
   return reference + batch * trace + layer;
 }
 
-// A layer; and of one sample a thread the states behind all layers, the gradients, two of each
-// while they go through a layer, and what the layer keeps of itself for them.
-std::int64_t precision_bytes(const Workload& work) {
-  if (!work.recipe.precision) return 0;
+// Gradients down the decoder, for mixed precision or for what tokens count: a layer; and of one
+// sample a thread the states behind all layers, the gradients, two of each while they go through a
+// layer, and what the layer keeps of itself for them.
+std::int64_t gradient_bytes(const Workload& work) {
+  const bool importance = weighs_by_gradient(work.recipe);
+  if (!work.recipe.precision && !importance) return 0;
   const TextConfig& text = work.config.text;
-  const std::int64_t samples =
-      std::min<std::int64_t>({work.recipe.precision->samples, work.samples, thread_count()});
+  const std::int64_t most = importance ? work.samples : work.recipe.precision->samples;
+  const std::int64_t samples = std::min<std::int64_t>({most, work.samples, thread_count()});
   constexpr std::int64_t kHiddens = 12, kInners = 5, kTables = 3;  // kept of a layer
   const std::int64_t states = text.layers + 1 + 2 * Sensitivity::kDraws + kHiddens;
   const std::int64_t values = states * text.hidden_size + kInners * text.intermediate_size +
                               kTables * text.heads * mean_tokens(work);
-  return samples * kFloatBytes * mean_tokens(work) * values + block_bytes(work, 1);
+  const std::int64_t weights = importance ? text.layers * DecoderLayer::kInputs * work.tokens : 0;
+  return kFloatBytes * (samples * mean_tokens(work) * values + weights) + block_bytes(work, 1);
 }
 
 // The most of four steps: images in the tower, where the outputs of all layers are kept, the
@@ -243,7 +247,7 @@ std::int64_t search_bytes(const Workload& work) {
   const std::int64_t before = states * (rounds_before_decoder(work) ? 1 : 0);
   return pixel_bytes(work) +
          std::max({before + tower_bytes(work), inputs + table_bytes(work),
-                   inputs + std::max({measuring, searching, precision_bytes(work)})});
+                   inputs + std::max({measuring, searching, gradient_bytes(work)})});
 }
 
 }  // namespace

@@ -5,6 +5,8 @@
 #include "model/linear_list.h"
 #include "model/llama.h"
 #include "pipeline/forecast.h"
+#include "pipeline/recipe.h"
+#include "search/token_importance.h"
 #include "transforms/scale_search.h"
 
 namespace qvlm {
@@ -68,6 +70,8 @@ double forecast_gptq(const Workload& work, const MachineSpeed& speed) {
     // long as in float32.
     flops += tokens * in * in + 2.0 / 3.0 * in * in * in;
   }
+  if (weighs_by_gradient(work.recipe))
+    flops += static_cast<double>(kImportanceForwards) * decoder_flops(work);
   return static_cast<double>(work.config.text.layers) * flops / speed.flops;
 }
 

@@ -85,6 +85,10 @@ bool Recipe::smooths() const {
   });
 }
 
+bool weighs_by_gradient(const Recipe& recipe) {
+  return recipe.rounding.method == RoundingMethod::kGptq && recipe.rounding.by_gradient;
+}
+
 Recipe complete_recipe(Recipe recipe) {
   if (recipe.search || !recipe.walks_decoder()) return recipe;
   recipe.search = SearchOptions{.held_out = false};

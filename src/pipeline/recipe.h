@@ -47,6 +47,9 @@ std::vector<MatchedLinear> match_recipe(const Recipe& recipe,
 // search does, the search is one among one candidate; layer by layer, where nothing needs blocks.
 Recipe complete_recipe(Recipe recipe);
 
+// Whether GPTQ is to weigh tokens by gradients.
+bool weighs_by_gradient(const Recipe& recipe);
+
 // The schemes of the linears that are quantized, by their names. Throws as match_recipe() does.
 std::map<std::string, LinearScheme> apply_recipe(const Recipe& recipe,
                                                  const std::vector<LinearShape>& linears);

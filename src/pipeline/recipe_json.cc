@@ -107,6 +107,7 @@ Json rounding_json(const RoundingOptions& rounding) {
   if (rounding.method != RoundingMethod::kGptq) return json;
   json.set("damping", rounding.damping);
   json.set("act_order", rounding.act_order);
+  json.set("token_weights", rounding.by_gradient ? "gradient" : "kind");
   return json;
 }
 

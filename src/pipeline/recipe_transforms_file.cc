@@ -45,7 +45,7 @@ Transform read_transform(const YamlReader& yaml, const YAML::Node& node) {
 }
 
 RoundingOptions read_rounding(const YamlReader& yaml, const YAML::Node& node) {
-  yaml.check_keys(node, "'rounding'", {"method", "damping", "act_order"});
+  yaml.check_keys(node, "'rounding'", {"method", "damping", "act_order", "token_weights"});
   RoundingOptions options;
   options.method = yaml.choice<RoundingMethod>(
       node, "method", {{"nearest", RoundingMethod::kNearest}, {"gptq", RoundingMethod::kGptq}},
@@ -53,6 +53,8 @@ RoundingOptions read_rounding(const YamlReader& yaml, const YAML::Node& node) {
   options.damping =
       yaml.number(node, "damping", options.damping, kDampingRange.low, kDampingRange.high);
   options.act_order = yaml.optional<bool>(node, "act_order", options.act_order);
+  options.by_gradient = yaml.choice<bool>(
+      node, "token_weights", {{"kind", false}, {"gradient", true}}, options.by_gradient);
   return options;
 }
 

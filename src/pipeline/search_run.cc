@@ -8,7 +8,9 @@
 #include "calib/samples.h"
 #include "pipeline/decoder_search.h"
 #include "pipeline/precision_run.h"
+#include "pipeline/recipe.h"
 #include "pipeline/vision_run.h"
+#include "search/token_importance.h"
 
 namespace qvlm {
 namespace {
@@ -21,6 +23,7 @@ std::int64_t expected_forwards(const SearchTask& task, const SearchJournal& jour
   const std::int64_t layers = task.config.text.layers;
   std::int64_t forwards = layers;  // of the dependencies
   if (task.precision) forwards += precision_forwards(*task.precision, layers);
+  if (weighs_by_gradient(task.recipe)) forwards += kImportanceForwards * layers;
   const double search = journal.plan() ? journal.plan()->cost
                                        : cost_of_fixed(search_cost(*task.recipe.search), layers, 1);
   return forwards + static_cast<std::int64_t>(std::ceil(search));
@@ -61,6 +64,12 @@ void search_all(const SearchTask& task,
     take(precision.schemes, run.schemes);
     study.unclipped = std::move(precision.raised);
     chosen = std::move(precision.report);
+  }
+  if (weighs_by_gradient(task.recipe)) {
+    study.importance =
+        measure_token_importance(study.root, study.config, inputs.exact, inputs.kinds, [&] {
+          if (study.on_forward) study.on_forward("token weights");
+        });
   }
   DecoderSearchOutcome outcome = search_decoder(study, inputs, journal, stop_requested);
   take(outcome.schemes, run.schemes);

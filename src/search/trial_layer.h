@@ -17,6 +17,7 @@
 #include "rounding/second_moment.h"
 #include "search/candidates.h"
 #include "search/states.h"
+#include "search/token_importance.h"
 
 namespace qvlm {
 
@@ -48,10 +49,10 @@ class TrialLayer {
   // out, as in state_error(), unless it is the only one.
   std::vector<at::Tensor> sample_inputs(const States& in, std::int64_t tokens) const;
   // Rounds the weights under these clips by GPTQ, for the inputs that the layer has when it runs
-  // rounded to nearest on `in`; from then on it runs on these codes under the same clips. weights:
-  // of the tokens of each state, [tokens]; empty: all 1. Returns the codes by whole names.
+  // rounded to nearest on `in`; from then on it runs on these codes under the same clips. Returns
+  // the codes by whole names.
   RoundedLinears round_by_gptq(const States& in,
-                               const std::vector<at::Tensor>& weights,
+                               const InputWeights& weights,
                                const LayerClips& clips,
                                const RoundingOptions& options);
   // Runs the layer under these clips; one InputClips for each input, see NamedLinear::input.
@@ -99,7 +100,7 @@ class TrialLayer {
                         const std::vector<at::Tensor>& weights,
                         const LayerClips& clips) const;
   std::vector<SecondMoment> measure_second_moments(const States& in,
-                                                   const std::vector<at::Tensor>& token_weights,
+                                                   const InputWeights& token_weights,
                                                    const LayerClips& clips) const;
 
   std::string name_;  // whole

@@ -44,8 +44,9 @@ States TrialLayer::rounded_inputs(const at::Tensor& state,
 
 // By leader. As many samples at a time as there are threads: all inputs of a layer are what memory
 // has to hold of each.
-std::vector<SecondMoment> TrialLayer::measure_second_moments(
-    const States& in, const std::vector<at::Tensor>& token_weights, const LayerClips& clips) const {
+std::vector<SecondMoment> TrialLayer::measure_second_moments(const States& in,
+                                                             const InputWeights& token_weights,
+                                                             const LayerClips& clips) const {
   const std::vector<at::Tensor> weights = nearest_weights(clips);
   std::vector<SecondMoment> moments(slots_.size());
   const auto batch = static_cast<std::size_t>(thread_count());
@@ -56,8 +57,8 @@ std::vector<SecondMoment> TrialLayer::measure_second_moments(
     for (std::size_t i = 0; i < inputs.size(); ++i) {
       for (std::size_t leader = 0; leader < moments.size(); ++leader) {
         if (!inputs[i][leader].defined()) continue;
-        moments[leader].add(inputs[i][leader],
-                            token_weights.empty() ? at::Tensor() : token_weights[first + i]);
+        const std::vector<at::Tensor>& own = token_weights.at(slots_[leader].input());
+        moments[leader].add(inputs[i][leader], own.empty() ? at::Tensor() : own[first + i]);
       }
     }
   }
@@ -65,7 +66,7 @@ std::vector<SecondMoment> TrialLayer::measure_second_moments(
 }
 
 RoundedLinears TrialLayer::round_by_gptq(const States& in,
-                                         const std::vector<at::Tensor>& weights,
+                                         const InputWeights& weights,
                                          const LayerClips& wanted,
                                          const RoundingOptions& options) {
   const LayerClips clips = allowed(wanted);

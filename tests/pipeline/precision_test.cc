@@ -127,7 +127,7 @@ TEST_F(PrecisionTest, TheCheckpointHasWhatWasChosen) {
 
 TEST_F(PrecisionTest, AStoppedRunGivesTheSameBytes) {
   Recipe all = recipe({Kind::kBitsPerWeight, 6.5});
-  all.rounding.method = RoundingMethod::kGptq;
+  all.rounding = {.method = RoundingMethod::kGptq, .by_gradient = true};
   all.transforms = {RotateOptions{}};
   run("whole", all);
   for (const int stop_at : {2, 3, 5}) {  // while measuring, between samples, while searching

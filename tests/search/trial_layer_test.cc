@@ -113,7 +113,8 @@ TEST_P(TrialLayerTest, EveryLinearSeesItsOwnActivations) {
     TrialLayer layer(unit_, floats_, config_, schemes);
     layer.measure_scales(states_, {1.0});
     const LayerClips clips(DecoderLayer::kInputs);
-    RoundedLinears codes = layer.round_by_gptq(states_, {}, clips, {});
+    RoundedLinears codes =
+        layer.round_by_gptq(states_, InputWeights(DecoderLayer::kInputs), clips, {});
     return std::pair(std::move(codes), layer.schemes(clips));
   };
   const auto [codes, own] = run(mixed);
@@ -124,6 +125,23 @@ TEST_P(TrialLayerTest, EveryLinearSeesItsOwnActivations) {
   EXPECT_NE(fours.at(q).codes, eights.at(q).codes);
   EXPECT_EQ(own.at(q).input_scale, eight_schemes.at(q).input_scale);
   EXPECT_EQ(own.at(k).input_scale, four_schemes.at(k).input_scale);
+}
+
+// What tokens count at one input changes the codes of the linears behind it, and of no others.
+TEST_P(TrialLayerTest, TokensCountByInput) {
+  const auto run = [&](const InputWeights& weights) {
+    TrialLayer layer(unit_, floats_, config_, schemes_);
+    layer.measure_scales(states_, {1.0});
+    return layer.round_by_gptq(states_, weights, LayerClips(DecoderLayer::kInputs), {});
+  };
+  InputWeights weights(DecoderLayer::kInputs);
+  const RoundedLinears alike = run(weights);
+  const int input = DecoderLayer::input_of(unit_.name + ".self_attn.o_proj");
+  for (const at::Tensor& state : states_)
+    weights[static_cast<std::size_t>(input)].push_back(at::arange(state.size(0)).to(at::kFloat));
+  const RoundedLinears weighed = run(weights);
+  for (const auto& [name, linear] : alike)
+    EXPECT_EQ(linear.codes == weighed.at(name).codes, !name.ends_with("o_proj")) << name;
 }
 
 TEST_P(TrialLayerTest, SampledTokensAreNoFirstOnes) {
@@ -165,7 +183,8 @@ TEST(WideLayer, IsRoundedAlikeOnAnyNumberOfThreads) {
   const auto round = [&] {
     TrialLayer layer(unit, root, config, schemes);
     const LayerClips clips(DecoderLayer::kInputs);
-    RoundedLinears codes = layer.round_by_gptq(states, {}, clips, {});
+    RoundedLinears codes =
+        layer.round_by_gptq(states, InputWeights(DecoderLayer::kInputs), clips, {});
     return std::pair(std::move(codes), layer.run(states, clips).front());
   };
   const auto [many, output] = round();

@@ -1,0 +1,40 @@
+// How much the answers depend on each token at each input of the decoder's linears, by gradients:
+// what an error there does to them. Found for every layer in one pass down the decoder.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "calib/samples.h"
+#include "io/hf_config.h"
+#include "model/weight_source.h"
+#include "search/states.h"
+
+namespace qvlm {
+
+// What the tokens of each sample count in the rounding of a layer: [inputs][samples] of [tokens]
+// float32, inputs by NamedLinear::input. Nothing for an input: all tokens count 1.
+using InputWeights = std::vector<std::vector<at::Tensor>>;
+
+// The share of an even weight in what gradients say: where they leave few tokens, as in the last
+// layer, whose other tokens change no answer, these alone would not tell what a weight is for.
+inline constexpr double kEvenShare = 0.05;
+
+// Layer-forwards of a layer that this takes: one up, and down one and twice as much for its
+// gradients, for each of two draws.
+inline constexpr std::int64_t kImportanceForwards = 7;
+
+// By layer. A token's weight at an input is the mean square of the gradient there, over draws of
+// what the answers' KL depends on (AnswerLogits::draw_gradients), and an even share of their mean.
+// root: a float model; inputs: the states before its first layer; kinds: of their positions.
+// on_forward: see Sensitivity. Memory holds the states behind all layers of as many samples as
+// there are threads. Throws kInvalidArgument where no sample has an answer.
+std::vector<InputWeights> measure_token_importance(
+    const Weights& root,
+    const ModelConfig& config,
+    const States& inputs,
+    const std::vector<std::vector<TokenKind>>& kinds,
+    const std::function<void()>& on_forward);
+
+}  // namespace qvlm
