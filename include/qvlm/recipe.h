@@ -109,7 +109,7 @@ struct PrecisionTarget {
 struct PrecisionOptions {
   std::vector<LinearScheme> candidates = {};  // beside the recipe's own scheme
   PrecisionTarget target = {};
-  std::int64_t samples = 16;  // measured on so many of the calibration samples with answers
+  std::int64_t samples = 16;  // measured on so many of the calibration samples
 };
 
 // What the search looks at: `samples` of the data given to quantize(), drawn by `seed`.

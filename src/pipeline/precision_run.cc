@@ -16,12 +16,6 @@ namespace {
 
 using UnitsOfBlock = std::vector<const PrecisionUnit*>;
 
-template <typename T>
-std::vector<T> slice(const std::vector<T>& all, std::size_t begin, std::size_t end) {
-  return {all.begin() + static_cast<std::ptrdiff_t>(begin),
-          all.begin() + static_cast<std::ptrdiff_t>(end)};
-}
-
 std::vector<UnitsOfBlock> units_of_blocks(const PrecisionChoice& choice, const BlockPlan& plan) {
   std::vector<UnitsOfBlock> blocks;
   for (const Block& block : plan.blocks) {
@@ -31,19 +25,6 @@ std::vector<UnitsOfBlock> units_of_blocks(const PrecisionChoice& choice, const B
     }
   }
   return blocks;
-}
-
-// The samples that are looked at: as many as are asked for of those with answers.
-DecoderInputs take_answered(const DecoderInputs& inputs, std::int64_t samples) {
-  DecoderInputs taken;
-  for (std::size_t i = 0; i < inputs.kinds.size() && std::ssize(taken.kinds) < samples; ++i) {
-    if (!has_answers({inputs.kinds[i]})) continue;
-    taken.exact.push_back(inputs.exact[i]);
-    taken.kinds.push_back(inputs.kinds[i]);
-  }
-  require(!taken.kinds.empty(), ErrorKind::kInvalidArgument,
-          "calibration: no sample has an answer, and mixed precision judges by answers");
-  return taken;
 }
 
 std::int64_t count_answers(const std::vector<std::vector<TokenKind>>& kinds) {
@@ -234,9 +215,10 @@ PrecisionRun choose_precision(const DecoderStudy& study,
                               std::int64_t samples,
                               SearchJournal& journal,
                               const std::function<bool()>& stop_requested) {
-  const DecoderInputs answered = take_answered(inputs, samples);
-  if (!measure_changes(study, choice, answered, journal, stop_requested)) return {{}, {}, {}, true};
-  const std::int64_t positions = count_answers(answered.kinds);
+  const std::size_t taken = std::min(static_cast<std::size_t>(samples), inputs.kinds.size());
+  const DecoderInputs part = {slice(inputs.exact, 0, taken), {}, slice(inputs.kinds, 0, taken)};
+  if (!measure_changes(study, choice, part, journal, stop_requested)) return {{}, {}, {}, true};
+  const std::int64_t positions = count_answers(part.kinds);
   const std::vector<UnitsOfBlock> units = units_of_blocks(choice, *journal.plan());
   std::vector<AllocationBlock> blocks;
   std::size_t first = 0;

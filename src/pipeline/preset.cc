@@ -59,15 +59,12 @@ std::vector<double> weight_clips(int bits) {
   return bits == 4 ? std::vector<double>{1, 0.95, 0.9, 0.85} : std::vector<double>{1};
 }
 
-// Most positions are an image's, and of those few change the answer (docs/experiments.md, E9).
-constexpr TokenWeights kTokenWeights = {.image = 1.0, .text = 5.0, .answer = 30.0};
-
 // A clip for every input of a layer, searched jointly over blocks.
 SearchOptions make_search(const SchemeName& name) {
   SearchOptions search;
   search.method = SearchMethod::kDescent;
   search.per_linear = true;
-  search.token_weights = kTokenWeights;
+  search.token_weights = {.image = 1.0, .text = 5.0, .answer = 30.0};
   search.activation_clip = activation_clips(name.activation_bits);
   search.weight_clip = weight_clips(name.weight_bits);
   return search;
@@ -101,14 +98,9 @@ Recipe Recipe::preset(std::string_view scheme,
   // Eight bits do without the transform while running, and other programs with it.
   if (low_bits)
     recipe.transforms.emplace_back(RotateOptions{.down_input = name.activation_bits < 8});
-  if (preset != Preset::kFast && low_bits) recipe.rounding.method = RoundingMethod::kGptq;
-  if (preset == Preset::kBest) {
-    recipe.search = make_search(name);
-  } else if (recipe.rounding.method == RoundingMethod::kGptq) {
-    // Nothing is searched; GPTQ weighs tokens as a search does.
-    recipe.search = SearchOptions{.token_weights = kTokenWeights, .held_out = false};
-    if (!target) recipe.plan = {.strategy = PlanStrategy::kNone, .max_depth = 1};
-  }
+  if (preset != Preset::kFast && low_bits)
+    recipe.rounding = {.method = RoundingMethod::kGptq, .by_gradient = true};
+  if (preset == Preset::kBest) recipe.search = make_search(name);
   recipe.calibration.samples = preset == Preset::kBest ? 128 : 64;
   recipe.name = std::string(name.name) + " " + preset_name(preset);
   if (target) {

@@ -36,6 +36,13 @@ struct ErrorTerms {
 // |difference|^2. Means are weighed. NaN or infinity counts as infinite. REQUIRES: equal shapes.
 double state_error(const States& states, const States& reference, const ErrorTerms& terms);
 
+// Those from `begin` to before `end`.
+template <typename T>
+std::vector<T> slice(const std::vector<T>& all, std::size_t begin, std::size_t end) {
+  return {all.begin() + static_cast<std::ptrdiff_t>(begin),
+          all.begin() + static_cast<std::ptrdiff_t>(end)};
+}
+
 // The samples with even places, or those with odd ones.
 template <typename T>
 std::vector<T> every_second(const std::vector<T>& all, std::size_t first) {

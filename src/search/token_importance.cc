@@ -5,12 +5,10 @@
 #include <string>
 #include <utility>
 
-#include "base/error.h"
 #include "base/parallel.h"
 #include "search/answer_logits.h"
 #include "search/differentiate.h"
 #include "search/float_decoder.h"
-#include "search/token_errors.h"
 #include "search/wide_weights.h"
 
 namespace qvlm {
@@ -47,8 +45,8 @@ std::vector<at::Tensor> pull_back_watched(const DecoderLayer& layer,
   for (const at::Tensor& gradient : gradients) {
     std::vector<at::Tensor> inputs(DecoderLayer::kInputs);
     const DecoderLayer watched = watch(layer, inputs);
-    below.push_back(pull_back(
-        before, gradient, [&](const at::Tensor& x) { return watched.forward(x, angles); }));
+    below.push_back(pull_back(before, gradient,
+                              [&](const at::Tensor& x) { return watched.forward(x, angles); }));
     for (std::size_t i = 0; i < inputs.size(); ++i) {
       const at::Tensor squares = inputs[i].grad().square().sum(-1);
       weights[i] = weights[i].defined() ? weights[i] + squares : squares;
@@ -96,12 +94,6 @@ void Descent::run(const std::vector<States>& trajectory,
   }
 }
 
-template <typename T>
-std::vector<T> slice(const std::vector<T>& all, std::size_t begin, std::size_t end) {
-  return {all.begin() + static_cast<std::ptrdiff_t>(begin),
-          all.begin() + static_cast<std::ptrdiff_t>(end)};
-}
-
 // Adds the even share. Sums are those of one thread after the other.
 void share_evenly(std::vector<at::Tensor>& weights) {
   for_each_apart(1, [&](std::int64_t) {
@@ -119,19 +111,16 @@ void share_evenly(std::vector<at::Tensor>& weights) {
 
 }  // namespace
 
-std::vector<InputWeights> measure_token_importance(
-    const Weights& root,
-    const ModelConfig& config,
-    const States& inputs,
-    const std::vector<std::vector<TokenKind>>& kinds,
-    const std::function<void()>& on_forward) {
-  require(has_answers(kinds), ErrorKind::kInvalidArgument,
-          "calibration: no sample has an answer, and tokens are weighed by what they do to answers");
+std::vector<InputWeights> measure_token_importance(const Weights& root,
+                                                   const ModelConfig& config,
+                                                   const States& inputs,
+                                                   const std::vector<std::vector<TokenKind>>& kinds,
+                                                   const std::function<void()>& on_forward) {
   const Weights wide(std::make_shared<WideWeights>(root), Execution::kFloat);
   const FloatDecoder decoder(root, config);
   const Descent descent(wide, config);
-  std::vector<InputWeights> importance(
-      decoder.layers(), InputWeights(DecoderLayer::kInputs, States(inputs.size())));
+  std::vector<InputWeights> importance(decoder.layers(),
+                                       InputWeights(DecoderLayer::kInputs, States(inputs.size())));
   for (InputWeights& layer : importance) {
     for (States& samples : layer) {
       for (std::size_t i = 0; i < inputs.size(); ++i)
@@ -146,9 +135,7 @@ std::vector<InputWeights> measure_token_importance(
   };
   for (std::size_t first = 0; first < inputs.size(); first += step) {
     const std::size_t end = std::min(first + step, inputs.size());
-    const auto own = slice(kinds, first, end);
-    if (!has_answers(own)) continue;
-    const AnswerLogits answers(wide, config, own);
+    const AnswerLogits answers(wide, config, slice(kinds, first, end));
     const std::vector<States> trajectory = decoder.run(slice(inputs, first, end), count);
     descent.run(trajectory, answers.draw_gradients(trajectory.back(), kDraws, first), first,
                 importance, count);

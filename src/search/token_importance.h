@@ -29,12 +29,11 @@ inline constexpr std::int64_t kImportanceForwards = 7;
 // what the answers' KL depends on (AnswerLogits::draw_gradients), and an even share of their mean.
 // root: a float model; inputs: the states before its first layer; kinds: of their positions.
 // on_forward: see Sensitivity. Memory holds the states behind all layers of as many samples as
-// there are threads. Throws kInvalidArgument where no sample has an answer.
-std::vector<InputWeights> measure_token_importance(
-    const Weights& root,
-    const ModelConfig& config,
-    const States& inputs,
-    const std::vector<std::vector<TokenKind>>& kinds,
-    const std::function<void()>& on_forward);
+// there are threads. Throws kInvalidArgument where samples have no answers.
+std::vector<InputWeights> measure_token_importance(const Weights& root,
+                                                   const ModelConfig& config,
+                                                   const States& inputs,
+                                                   const std::vector<std::vector<TokenKind>>& kinds,
+                                                   const std::function<void()>& on_forward);
 
 }  // namespace qvlm

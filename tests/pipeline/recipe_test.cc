@@ -207,7 +207,7 @@ TEST(RecipeTest, PresetsFitAndAskForDataOnlyWhereTheySay) {
       const Recipe recipe = Recipe::preset(scheme, preset);
       EXPECT_EQ(apply_recipe(recipe, some_linears()).size(), 14U) << recipe.name;
       EXPECT_EQ(recipe.needs_data(), preset != Preset::kFast) << recipe.name;
-      EXPECT_EQ(recipe.search && recipe.search->per_linear, preset == Preset::kBest) << recipe.name;
+      EXPECT_EQ(recipe.search.has_value(), preset == Preset::kBest) << recipe.name;
       EXPECT_THAT(recipe.name, HasSubstr(preset_name(preset)));
     }
   }

@@ -98,6 +98,20 @@ TEST_F(TransformsRunTest, GptqChangesCodesAndNotScales) {
   EXPECT_EQ(Json::load(path("gptq") / "qvlm.json").get_string("rounding"), "gptq");
 }
 
+TEST_F(TransformsRunTest, GptqWeighsTokensByGradientWhereAsked) {
+  Recipe kind = recipe(3, {}), gradient = kind;
+  kind.rounding.method = RoundingMethod::kGptq;
+  gradient.rounding = {.method = RoundingMethod::kGptq, .by_gradient = true};
+  run("kind", kind);
+  run("gradient", gradient);
+  const auto codes = [&](const char* out) {
+    return load_quantized_weight(Checkpoint::open(path(out)), "decoder.layers.1.mlp.down_proj",
+                                 kind.standard->weight)
+        .codes;
+  };
+  EXPECT_NE(codes("kind"), codes("gradient"));
+}
+
 TEST_F(TransformsRunTest, TheSameInputsGiveTheSameBytesAlsoAfterAStop) {
   Recipe all = recipe(4, {SmoothOptions{}, RotateOptions{}});
   all.rounding.method = RoundingMethod::kGptq;
