@@ -18,8 +18,7 @@ def methods(model):
     """By name: what is changed in the recipe of the preset `balanced` at W4A4."""
     found = {BASE: {}}
     for bits in BITS:
-        found[f"measured, {bits}"] = {"precision": {"candidates": [WIDE], "target_bpw": bits},
-                                      "plan": {"strategy": "entropy"}}
+        found[f"measured, {bits}"] = {"precision": {"candidates": [WIDE], "target_bpw": bits}}
     for count in (1, 2):
         names = {"first": range(count), "first and last": [*range(count), *range(LAYERS[model] - count, LAYERS[model])]}
         for place, layers in names.items():
@@ -30,7 +29,7 @@ def methods(model):
 
 
 def rules_of(change, seed):
-    rules = ladder.rules_of("searched + rotate + gptq by kind", 4, 4, seed)
+    rules = ladder.rules_of("searched + rotate + gptq by gradient", 4, 4, seed)
     rules["calibration"]["samples"] = SAMPLES
     for key, value in change.items():
         rules[key] = rules[key] + value if key == "overrides" else value
