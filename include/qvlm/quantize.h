@@ -141,13 +141,14 @@ using ProgressCallback = std::function<void(const Progress&)>;
 struct QuantizeOptions {
   bool overwrite = false;           // replace an existing output folder
   std::filesystem::path data = {};  // for recipes that search: docs/calibration.md
-  // Finished layers, blocks and epochs of a search are kept beside `out`, in "<out>.search.json",
-  // until `out` is written. True: go on from there; a run with another model, recipe or data is
-  // refused. False: a file that is there is refused, or with `overwrite` begun anew.
+  // Finished layers, blocks and epochs of a search, and what mixed precision measured, are kept
+  // beside `out`, in "<out>.search.json", until `out` is written; what tokens count is not. True:
+  // go on from there; a run with another model, recipe or data is refused. False: a file that is
+  // there is refused, or with `overwrite` begun anew.
   bool resume = false;
-  // Asked at every layer that is smoothed, after every block, after every epoch of the vision
-  // encoder, and at every linear that is written; true ends the run there, to be resumed later. May
-  // be empty.
+  // Asked at every layer that is smoothed or that gradients go down through, after every block,
+  // after every epoch of the vision encoder, and at every linear that is written; true ends the run
+  // there, to be resumed later. May be empty.
   std::function<bool()> stop_requested = {};
 };
 

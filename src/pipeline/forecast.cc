@@ -15,6 +15,7 @@
 #include "pipeline/recipe.h"
 #include "planner/partition.h"
 #include "quant/quantized_tensor.h"
+#include "search/float_decoder.h"
 #include "search/sensitivity.h"
 #include "search/vision_reference.h"
 
@@ -214,21 +215,33 @@ std::int64_t vision_encoder_bytes(const Workload& work) {
   return reference + batch * trace + layer;
 }
 
-// Gradients down the decoder, for mixed precision or for what tokens count: a layer; and of one
-// sample a thread the states behind all layers, the gradients, two of each while they go through a
-// layer, and what the layer keeps of itself for them.
+bool measures_static_scales(const Workload& work) {
+  return static_inputs(work) > 0 ||
+         (work.recipe.precision &&
+          std::ranges::any_of(work.recipe.precision->candidates, is_static));
+}
+
+// Gradients down the decoder, for mixed precision or for what tokens count: the head or a layer;
+// and of a batch of samples the states behind all layers, the gradients, two of each while they go
+// through a layer, and of one sample a thread what the layer keeps of itself for them.
 std::int64_t gradient_bytes(const Workload& work) {
   const bool importance = weighs_by_gradient(work.recipe);
   if (!work.recipe.precision && !importance) return 0;
   const TextConfig& text = work.config.text;
-  const std::int64_t most = importance ? work.samples : work.recipe.precision->samples;
-  const std::int64_t samples = std::min<std::int64_t>({most, work.samples, thread_count()});
+  const std::int64_t precision = work.recipe.precision ? work.recipe.precision->samples : 0;
+  const std::int64_t all = std::min(importance ? work.samples : precision, work.samples);
+  const bool at_once = precision > 0 && measures_static_scales(work);
+  const std::int64_t samples = at_once ? std::min(precision, work.samples)
+                                       : std::min(all, static_cast<std::int64_t>(gradient_batch()));
   constexpr std::int64_t kHiddens = 12, kInners = 5, kTables = 3;  // kept of a layer
-  const std::int64_t states = text.layers + 1 + 2 * Sensitivity::kDraws + kHiddens;
-  const std::int64_t values = states * text.hidden_size + kInners * text.intermediate_size +
-                              kTables * text.heads * mean_tokens(work);
+  const std::int64_t states = (text.layers + 1 + 2 * Sensitivity::kDraws) * text.hidden_size;
+  const std::int64_t kept = kHiddens * text.hidden_size + kInners * text.intermediate_size +
+                            kTables * text.heads * mean_tokens(work);
+  const std::int64_t threads = std::min<std::int64_t>(samples, thread_count());
   const std::int64_t weights = importance ? text.layers * DecoderLayer::kInputs * work.tokens : 0;
-  return kFloatBytes * (samples * mean_tokens(work) * values + weights) + block_bytes(work, 1);
+  const std::int64_t head = kFloatBytes * text.vocab_size * text.hidden_size;
+  return kFloatBytes * (mean_tokens(work) * (samples * states + threads * kept) + weights) +
+         std::max(block_bytes(work, 1), head);
 }
 
 // The most of four steps: images in the tower, where the outputs of all layers are kept, the

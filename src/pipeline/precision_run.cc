@@ -5,7 +5,6 @@
 #include <cstddef>
 
 #include "base/error.h"
-#include "base/parallel.h"
 #include "io/scheme.h"
 #include "planner/allocation.h"
 #include "search/sensitivity.h"
@@ -54,14 +53,19 @@ std::vector<AnswerChange> measure_part(const PrecisionChoice& choice,
   return changes;
 }
 
-// How many samples the journal has.
-std::size_t count_measured(const SearchJournal& journal, std::size_t variants) {
+// How many samples the journal has, of so many.
+std::size_t count_measured(const SearchJournal& journal, std::size_t variants, std::size_t most) {
   std::size_t samples = 0;
   for (const std::vector<AnswerChange>& part : journal.precision()) {
-    require(part.size() == variants, ErrorKind::kCorrupt,
-            "the journal of this run is damaged: ", part.size(), " measured candidates instead of ",
-            variants, "; overwrite to begin anew");
-    samples += part.front().size() / Sensitivity::kDraws;
+    const std::size_t own = part.empty() ? 0 : part.front().size();
+    samples += own / Sensitivity::kDraws;
+    const bool alike =
+        std::ranges::all_of(part, [&](const AnswerChange& change) { return change.size() == own; });
+    require(part.size() == variants && alike && own > 0 && own % Sensitivity::kDraws == 0 &&
+                samples <= most,
+            ErrorKind::kCorrupt,
+            "the journal of this run is damaged: what mixed precision measured has another shape "
+            "than the model; overwrite to begin anew");
   }
   return samples;
 }
@@ -69,15 +73,15 @@ std::size_t count_measured(const SearchJournal& journal, std::size_t variants) {
 bool has_static_scheme(const PrecisionChoice& choice) {
   return std::ranges::any_of(choice.units, [](const PrecisionUnit& unit) {
     return std::ranges::any_of(unit.schemes, [](const LinearSchemes& schemes) {
-      const std::optional<Scheme>& activation = schemes.begin()->second.activation;
-      return activation && !activation->dynamic;
+      return std::ranges::any_of(schemes, [](const auto& linear) {
+        return linear.second.activation && !linear.second.activation->dynamic;
+      });
     });
   });
 }
 
-// Goes on where the journal ends, by as many samples at a time as there are threads: each keeps the
-// states behind all layers. By all at once where scales are measured on them. Whether it was not
-// stopped.
+// Goes on where the journal ends, by a batch of samples at a time; by all at once where scales are
+// measured on them. Whether it was not stopped.
 bool measure_changes(const DecoderStudy& study,
                      const PrecisionChoice& choice,
                      const DecoderInputs& inputs,
@@ -86,11 +90,10 @@ bool measure_changes(const DecoderStudy& study,
   std::size_t variants = 0;
   for (const PrecisionUnit& unit : choice.units)
     variants += unit.schemes.size();
-  std::size_t done = count_measured(journal, variants);
   const std::size_t count = inputs.kinds.size();
-  const std::size_t step =
-      has_static_scheme(choice) ? count : static_cast<std::size_t>(thread_count());
-  const std::size_t parts = (count + step - 1) / step;
+  std::size_t done = count_measured(journal, variants, count);
+  const std::size_t step = has_static_scheme(choice) ? count : gradient_batch();
+  const std::size_t parts = (count - done + step - 1) / step;
   std::size_t calls = 0;
   const auto on_forward = [&] {
     if (++calls % parts == 0 && study.on_forward) study.on_forward("precision");

@@ -60,7 +60,8 @@ std::int64_t PrecisionChoice::unit_bytes() const {
 }
 
 std::int64_t precision_forwards(const PrecisionChoice& choice, std::int64_t layers) {
-  std::int64_t forwards = Sensitivity::kForwards * layers;
+  const std::int64_t above = choice.units.empty() ? 0 : layers - 1 - choice.units.front().layer;
+  std::int64_t forwards = layers + Sensitivity::kForwards * above;
   for (const PrecisionUnit& unit : choice.units)
     forwards += std::ssize(unit.schemes);
   return forwards;

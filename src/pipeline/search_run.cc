@@ -66,10 +66,14 @@ void search_all(const SearchTask& task,
     chosen = std::move(precision.report);
   }
   if (weighs_by_gradient(task.recipe)) {
-    study.importance =
-        measure_token_importance(study.root, study.config, inputs.exact, inputs.kinds, [&] {
+    study.importance = measure_token_importance(
+        study.root, study.config, inputs.exact, inputs.kinds,
+        [&] {
           if (study.on_forward) study.on_forward("token weights");
-        });
+        },
+        stop_requested);
+    run.stopped = study.importance.empty();
+    if (run.stopped) return;
   }
   DecoderSearchOutcome outcome = search_decoder(study, inputs, journal, stop_requested);
   take(outcome.schemes, run.schemes);

@@ -50,13 +50,6 @@ at::Tensor AnswerLogits::log_probabilities(const States& states) const {
   return at::cat(rows);
 }
 
-std::int64_t AnswerLogits::positions() const {
-  std::int64_t count = 0;
-  for (const at::Tensor& sample : positions_)
-    count += sample.size(0);
-  return count;
-}
-
 // z = sqrt(p) n - p sum(sqrt(p) n) with random signs n.
 std::vector<at::Tensor> AnswerLogits::draw_sample_gradients(const at::Tensor& state,
                                                             std::size_t sample,

@@ -22,7 +22,6 @@ class AnswerLogits {
 
   // States behind the last layer -> log probabilities [answer positions of all samples, vocab].
   at::Tensor log_probabilities(const States& states) const;
-  std::int64_t positions() const;  // of all samples
 
   // By these gradients of the logits, [samples][draws], at the states behind the last layer, small
   // changes of states become divergences: the KL of a sample's answers, summed over its positions,

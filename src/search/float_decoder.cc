@@ -1,13 +1,20 @@
 #include "search/float_decoder.h"
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <utility>
 
+#include "base/parallel.h"
 #include "search/differentiate.h"
 #include "search/wide_weights.h"
 
 namespace qvlm {
+
+std::size_t gradient_batch() {
+  constexpr int kLeast = 4;
+  return static_cast<std::size_t>(std::max(thread_count(), kLeast));
+}
 
 FloatDecoder::FloatDecoder(const Weights& root, const ModelConfig& config)
     : wide_(std::make_shared<WideWeights>(root), Execution::kFloat),

@@ -14,6 +14,10 @@
 
 namespace qvlm {
 
+// How many samples go up and down the decoder together, where the states behind all layers are kept
+// of each: enough for all threads, and so many that loading layers is not what takes time.
+std::size_t gradient_batch();
+
 // Safe for use by one thread at a time; samples are shared out over the threads inside.
 class FloatDecoder {
  public:
@@ -36,12 +40,12 @@ class FloatDecoder {
   States pull_back_to_inputs(const std::vector<States>& trajectory,
                              States gradients,
                              const AddOwn& add_own) const;
-  // Differentiable in its input.
+  // Differentiable in their inputs.
+  DecoderLayer load_layer(std::size_t layer) const;
+  RopeAngles angles(std::int64_t tokens) const { return rope_.angles(0, tokens); }
   Head load_head() const { return {wide_, config_}; }
 
  private:
-  DecoderLayer load_layer(std::size_t layer) const;
-
   Weights wide_;
   ModelConfig config_;
   Rope rope_;

@@ -40,7 +40,6 @@ Sensitivity::Sensitivity(const Weights& root,
       decoder_(root, config) {
   const Weights wide(std::make_shared<WideWeights>(root), Execution::kFloat);
   const AnswerLogits answers(wide, config, kinds);
-  positions_ = answers.positions();
   trajectory_ = decoder_.run(inputs, on_forward_);
   gradients_ = answers.draw_gradients(trajectory_.back(), kDraws, first);
   layer_ = units_.size() - 1;
@@ -84,7 +83,7 @@ void Sensitivity::descend() {
   gradients_ = decoder_.pull_back_layer(layer_, trajectory_.at(layer_), gradients_);
   trajectory_.pop_back();
   --layer_;
-  count(kForwards - 1);
+  count(kForwards);
 }
 
 }  // namespace qvlm

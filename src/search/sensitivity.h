@@ -30,9 +30,8 @@ std::vector<std::vector<double>> combine_changes(const std::vector<AnswerChange>
 class Sensitivity {
  public:
   static constexpr int kDraws = 8;
-  // Layer-forwards of a layer beside those of measure(): one up the decoder, one more for the
-  // gradients, and two for each of these.
-  static constexpr std::int64_t kForwards = 2 + 2 * kDraws;
+  // Layer-forwards that descend() takes: one, and about as much for each gradient.
+  static constexpr std::int64_t kForwards = 1 + kDraws;
 
   // root: a float model. inputs: the states before its first layer; kinds: of their positions;
   // first: see AnswerLogits::draw_gradients. on_forward is called after every layer-forward, one
@@ -51,7 +50,6 @@ class Sensitivity {
   std::vector<AnswerChange> measure(const std::vector<LinearSchemes>& variants) const;
   // Goes on to the layer below. REQUIRES: there is one.
   void descend();
-  std::int64_t positions() const { return positions_; }  // of answers
 
  private:
   AnswerChange compare(const States& states) const;
@@ -65,7 +63,6 @@ class Sensitivity {
   std::vector<States> trajectory_;  // before the first layer, and behind those that are left
   std::vector<States> gradients_;   // [samples][draws], behind the next layer
   std::size_t layer_ = 0;           // the next one
-  std::int64_t positions_ = 0;
 };
 
 }  // namespace qvlm

@@ -1,10 +1,10 @@
 #include "search/token_importance.h"
 
 #include <algorithm>
+#include <cmath>
 #include <memory>
-#include <string>
-#include <utility>
 
+#include "base/error.h"
 #include "base/parallel.h"
 #include "search/answer_logits.h"
 #include "search/differentiate.h"
@@ -15,7 +15,7 @@ namespace qvlm {
 namespace {
 
 constexpr int kDraws = 2;
-static_assert(kImportanceForwards == 1 + 3 * kDraws);
+static_assert(kImportanceForwards == 1 + 2 * kDraws);
 
 // A layer whose linears leave the tensors they read in `inputs`, with room for gradients.
 DecoderLayer watch(const DecoderLayer& layer, std::vector<at::Tensor>& inputs) {
@@ -55,47 +55,26 @@ std::vector<at::Tensor> pull_back_watched(const DecoderLayer& layer,
   return below;
 }
 
-// One part of the samples on its way down.
-class Descent {
- public:
-  Descent(const Weights& wide, const ModelConfig& config)
-      : wide_(wide), config_(config), rope_(config.text.rope, config.text.head_dim) {}
-
-  // Adds what the samples from `first` on give to `importance`, by layer.
-  void run(const std::vector<States>& trajectory,
-           std::vector<States> gradients,
-           std::size_t first,
-           std::vector<InputWeights>& importance,
-           const std::function<void()>& on_forward) const;
-
- private:
-  const Weights& wide_;
-  const ModelConfig& config_;
-  Rope rope_;
-};
-
-void Descent::run(const std::vector<States>& trajectory,
-                  std::vector<States> gradients,
-                  std::size_t first,
-                  std::vector<InputWeights>& importance,
-                  const std::function<void()>& on_forward) const {
-  for (std::size_t i = importance.size(); i > 0; --i) {
-    const DecoderLayer layer(wide_.scope("decoder.layers." + std::to_string(i - 1)), config_.text);
-    const States& before = trajectory[i - 1];
-    for_samples(before.size(), [&](std::size_t sample) {
-      std::vector<at::Tensor> weights(DecoderLayer::kInputs);
-      gradients[sample] = pull_back_watched(layer, rope_.angles(0, before[sample].size(0)),
-                                            before[sample], gradients[sample], weights);
-      for (std::size_t input = 0; input < weights.size(); ++input)
-        importance[i - 1][input][first + sample] = weights[input];
-    });
-    for (int forward = 0; on_forward && forward < 3 * kDraws; ++forward)
-      on_forward();
-  }
+// Adds to `weights`, [inputs][samples], what the samples from `first` on give in a layer; their
+// gradients, [samples][draws], go from its output to its input.
+void descend(const FloatDecoder& decoder,
+             std::size_t layer,
+             const States& before,
+             std::size_t first,
+             std::vector<States>& gradients,
+             InputWeights& weights) {
+  const DecoderLayer loaded = decoder.load_layer(layer);
+  for_samples(before.size(), [&](std::size_t sample) {
+    std::vector<at::Tensor> own(DecoderLayer::kInputs);
+    gradients[sample] = pull_back_watched(loaded, decoder.angles(before[sample].size(0)),
+                                          before[sample], gradients[sample], own);
+    for (std::size_t input = 0; input < own.size(); ++input)
+      weights[input][first + sample] = own[input];
+  });
 }
 
 // Adds the even share. Sums are those of one thread after the other.
-void share_evenly(std::vector<at::Tensor>& weights) {
+void share_evenly(std::vector<at::Tensor>& weights, std::size_t layer) {
   for_each_apart(1, [&](std::int64_t) {
     double sum = 0.0;
     std::int64_t tokens = 0;
@@ -104,6 +83,8 @@ void share_evenly(std::vector<at::Tensor>& weights) {
       tokens += sample.size(0);
     }
     const double mean = sum / static_cast<double>(std::max<std::int64_t>(tokens, 1));
+    require(std::isfinite(mean), ErrorKind::kCorrupt, "decoder.layers.", layer,
+            ": the gradients of the answers are not finite");
     for (at::Tensor& sample : weights)
       sample = mean > 0.0 ? sample / mean + kEvenShare : at::ones_like(sample);
   });
@@ -115,34 +96,33 @@ std::vector<InputWeights> measure_token_importance(const Weights& root,
                                                    const ModelConfig& config,
                                                    const States& inputs,
                                                    const std::vector<std::vector<TokenKind>>& kinds,
-                                                   const std::function<void()>& on_forward) {
-  const Weights wide(std::make_shared<WideWeights>(root), Execution::kFloat);
+                                                   const std::function<void()>& on_forward,
+                                                   const std::function<bool()>& stop_requested) {
   const FloatDecoder decoder(root, config);
-  const Descent descent(wide, config);
   std::vector<InputWeights> importance(decoder.layers(),
                                        InputWeights(DecoderLayer::kInputs, States(inputs.size())));
-  for (InputWeights& layer : importance) {
-    for (States& samples : layer) {
-      for (std::size_t i = 0; i < inputs.size(); ++i)
-        samples[i] = at::zeros({inputs[i].size(0)});
-    }
-  }
-  const auto step = static_cast<std::size_t>(thread_count());
-  const std::size_t parts = (inputs.size() + step - 1) / step;
+  const std::size_t step = gradient_batch(), parts = (inputs.size() + step - 1) / step;
   std::size_t calls = 0;
   const auto count = [&] {
     if (++calls % parts == 0 && on_forward) on_forward();
   };
   for (std::size_t first = 0; first < inputs.size(); first += step) {
     const std::size_t end = std::min(first + step, inputs.size());
-    const AnswerLogits answers(wide, config, slice(kinds, first, end));
     const std::vector<States> trajectory = decoder.run(slice(inputs, first, end), count);
-    descent.run(trajectory, answers.draw_gradients(trajectory.back(), kDraws, first), first,
-                importance, count);
+    std::vector<States> gradients =
+        AnswerLogits(Weights(std::make_shared<WideWeights>(root), Execution::kFloat), config,
+                     slice(kinds, first, end))
+            .draw_gradients(trajectory.back(), kDraws, first);
+    for (std::size_t layer = decoder.layers(); layer > 0; --layer) {
+      if (stop_requested && stop_requested()) return {};
+      descend(decoder, layer - 1, trajectory[layer - 1], first, gradients, importance[layer - 1]);
+      for (int forward = 0; forward < 2 * kDraws; ++forward)
+        count();
+    }
   }
-  for (InputWeights& layer : importance) {
-    for (States& samples : layer)
-      share_evenly(samples);
+  for (std::size_t layer = 0; layer < importance.size(); ++layer) {
+    for (States& samples : importance[layer])
+      share_evenly(samples, layer);
   }
   return importance;
 }

@@ -21,19 +21,22 @@ using InputWeights = std::vector<std::vector<at::Tensor>>;
 // layer, whose other tokens change no answer, these alone would not tell what a weight is for.
 inline constexpr double kEvenShare = 0.05;
 
-// Layer-forwards of a layer that this takes: one up, and down one and twice as much for its
-// gradients, for each of two draws.
-inline constexpr std::int64_t kImportanceForwards = 7;
+// Layer-forwards of a layer that this takes: one up, and down one and as much for the gradient, for
+// each of two draws.
+inline constexpr std::int64_t kImportanceForwards = 5;
 
 // By layer. A token's weight at an input is the mean square of the gradient there, over draws of
 // what the answers' KL depends on (AnswerLogits::draw_gradients), and an even share of their mean.
 // root: a float model; inputs: the states before its first layer; kinds: of their positions.
-// on_forward: see Sensitivity. Memory holds the states behind all layers of as many samples as
-// there are threads. Throws kInvalidArgument where samples have no answers.
-std::vector<InputWeights> measure_token_importance(const Weights& root,
-                                                   const ModelConfig& config,
-                                                   const States& inputs,
-                                                   const std::vector<std::vector<TokenKind>>& kinds,
-                                                   const std::function<void()>& on_forward);
+// on_forward: see Sensitivity. stop_requested is asked at every layer; may be empty; then nothing
+// is returned. Throws kInvalidArgument where samples have no answers, kCorrupt for gradients that
+// are not finite.
+std::vector<InputWeights> measure_token_importance(
+    const Weights& root,
+    const ModelConfig& config,
+    const States& inputs,
+    const std::vector<std::vector<TokenKind>>& kinds,
+    const std::function<void()>& on_forward,
+    const std::function<bool()>& stop_requested = {});
 
 }  // namespace qvlm
