@@ -6,7 +6,7 @@ Quantizers of text models get to see images this way: the decoder becomes a Llam
 behind the vocabulary, the projector's output for every image position of the calibration samples. A sample is then plain
 ids, and layer 0 reads what it reads in the LLaVA: the whole conversation with answer and end token, as qvlm's does. Models
 are float32. OUT becomes MODEL with the quantized layers in place of its own; the last line printed is the CPU seconds of
-the quantizing, without imports and the tower.
+the quantizing, without imports, the tower, and compilers that torch starts.
 """
 
 import importlib
@@ -87,6 +87,16 @@ def gptq(source, prompts, scheme, out):
     llm_compressor(source, prompts, out, GPTQModifier(targets="Linear", scheme=scheme, ignore=["lm_head"]))
 
 
+def awq(source, prompts, scheme, out):
+    from llmcompressor.modifiers.quantization import QuantizationModifier
+    from llmcompressor.modifiers.transform.awq import AWQModifier
+    from llmcompressor.pipelines.cache import IntermediatesCache
+
+    IntermediatesCache.pin_memory = lambda *_: None  # it would pin memory for an accelerator, and fail without one
+    llm_compressor(source, prompts, out, AWQModifier(),
+                   QuantizationModifier(targets="Linear", scheme=scheme, ignore=["lm_head"]))
+
+
 def smooth_gptq(source, prompts, scheme, out):
     from llmcompressor.modifiers.gptq import GPTQModifier
     from llmcompressor.modifiers.transform.smoothquant import SmoothQuantModifier
@@ -110,10 +120,10 @@ def auto_round(source, prompts, scheme, out):
 
     # Samples differ in length, so they go one by one; a step takes eight, as by default. None is shorter than seqlen.
     samples = [{"input_ids": ids, "attention_mask": torch.ones_like(ids)} for ids in prompts]
-    rounder = AutoRound(*load(source), scheme=scheme, dataset=samples,
+    rounder = AutoRound(*load(source), scheme={"W8A8": "INT8"}.get(scheme, scheme), dataset=samples,
                         nsamples=len(samples), iters=ITERATIONS, seqlen=min(ids.shape[1] for ids in prompts),
                         batch_size=1, gradient_accumulate_steps=8, device_map="cpu")
-    rounder.quantize_and_save(out, format="auto_gptq")
+    rounder.quantize_and_save(out, format="llm_compressor" if scheme == "W8A8" else "auto_gptq")
 
 
 def gptqmodel(source, prompts, scheme, out):
@@ -134,6 +144,7 @@ def load(source):
 METHODS = {
     "nearest": (nearest, "llmcompressor", "llmcompressor.modifiers.quantization"),
     "gptq": (gptq, "llmcompressor", "llmcompressor.modifiers.gptq"),
+    "awq": (awq, "llmcompressor", "llmcompressor.modifiers.quantization", "llmcompressor.modifiers.transform.awq"),
     "smooth + gptq": (smooth_gptq, "llmcompressor", "llmcompressor.modifiers.gptq",
                       "llmcompressor.modifiers.transform.smoothquant"),
     "auto-round": (auto_round, "auto_round"),

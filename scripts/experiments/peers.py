@@ -17,7 +17,7 @@ multiplied in float32: llm-compressor's as the compressed-tensors checkpoint tha
 GPTQModel with the float weights that their codes stand for. So nobody's kernels count. A seed draws the samples; all
 methods get the same ones, each with its own defaults otherwise (peer_quantizers.py).
 
-Not here: llm-compressor's AWQ, which does not run on a CPU, and auto-round at W8A8, which did not come to an end.
+Run with: .venv/bin/python scripts/experiments.py peers --model reference --bits w4a16 w8a8 --seeds 0 1 2
 """
 
 import json
@@ -40,14 +40,16 @@ FIRST, LATER = "build/peers-venv/bin/python", "build/peers-venv/later/bin/python
 PEERS = {
     "llm-compressor, nearest": (FIRST, "nearest", ("w4a16", "w8a8")),
     "llm-compressor, GPTQ": (FIRST, "gptq", ("w4a16", "w8a8")),
+    "llm-compressor, AWQ": (FIRST, "awq", ("w4a16",)),
     "llm-compressor, SmoothQuant + GPTQ": (FIRST, "smooth + gptq", ("w8a8",)),
     "GPTQModel, GPTQ": (LATER, "gptqmodel", ("w4a16",)),
-    "auto-round": (LATER, "auto-round", ("w4a16",)),
+    "auto-round": (LATER, "auto-round", ("w4a16", "w8a8")),
 }
 # By row: steps of a recipe, as in ladder.py, and settings.
 OURS = {
     "qvlm, nearest": ("nearest", ("w4a16", "w8a8")),
     "qvlm, GPTQ": ("gptq", ("w4a16", "w8a8")),
+    "qvlm, AWQ": ("awq", ("w4a16",)),
     "qvlm, smoothing + GPTQ": ("smooth + gptq", ("w8a8",)),
     BASE: (None, ("w4a16", "w8a8")),  # no recipe: the scheme's name alone
 }
