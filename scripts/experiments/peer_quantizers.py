@@ -120,10 +120,10 @@ def auto_round(source, prompts, scheme, out):
 
     # Samples differ in length, so they go one by one; a step takes eight, as by default. None is shorter than seqlen.
     samples = [{"input_ids": ids, "attention_mask": torch.ones_like(ids)} for ids in prompts]
-    rounder = AutoRound(*load(source), scheme={"W8A8": "INT8"}.get(scheme, scheme), dataset=samples,
+    rounder = AutoRound(*load(source), scheme=scheme, dataset=samples,
                         nsamples=len(samples), iters=ITERATIONS, seqlen=min(ids.shape[1] for ids in prompts),
                         batch_size=1, gradient_accumulate_steps=8, device_map="cpu")
-    rounder.quantize_and_save(out, format="llm_compressor" if scheme == "W8A8" else "auto_gptq")
+    rounder.quantize_and_save(out, format="auto_gptq")
 
 
 def gptqmodel(source, prompts, scheme, out):
