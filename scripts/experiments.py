@@ -11,7 +11,7 @@ QVLM_EXPERIMENT_JOBS says how many runs go at a time (2), each on one thread.
 import argparse
 import os
 
-from experiments import axes, dependence, forwards, ladder, mixed, strategies, summaries, vision
+from experiments import axes, dependence, forwards, ladder, mixed, peers, strategies, summaries, vision
 from experiments.runs import Runs
 from experiments.settings import MODELS, SETTINGS
 
@@ -23,7 +23,7 @@ def main():
     parser.add_argument("experiment", choices=sorted(EXPERIMENTS))
     parser.add_argument("--model", nargs="+", choices=sorted(MODELS), default=list(MODELS))
     parser.add_argument("--setting", nargs="+", choices=sorted(SETTINGS), default=["w3a3-token", "w3a3-tensor"])
-    parser.add_argument("--bits", nargs="+", default=["w4a4"], help="of weights and activations, for e9")
+    parser.add_argument("--bits", nargs="+", default=["w4a4"], help="of weights and activations, for e9 and peers")
     parser.add_argument("--seeds", nargs="+", type=int, default=list(strategies.SEEDS), help="of the calibration data")
     parser.add_argument("--strategy", nargs="+", choices=strategies.ORDER, default=strategies.ORDER)
     parser.add_argument("--method", nargs="+", choices=list(ladder.METHODS), default=list(ladder.METHODS), help="for e9")
@@ -101,6 +101,10 @@ def e14(runs, options):
     return mixed.report(runs, options.model, options.seeds)
 
 
+def with_peers(runs, options):
+    return peers.report(runs, options.model, options.bits, options.seeds)
+
+
 def e6(runs, options):
     return "\n".join(vision.signs(runs, options.model, setting, options.seeds) for setting in options.setting)
 
@@ -115,7 +119,7 @@ def e8(runs, options):
 
 EXPERIMENTS = {"e1": e1, "e2": e2, "e3": e3, "e3-summary": e3_summary, "e4": e4, "e5": e5, "e6": e6, "e7": e7, "e8": e8, "e9": e9,
                "e10": e10, "e11": e11, "e12": e12, "e14": e14, "alternatives": alternatives, "axes": find_axes, "held-out": held_out,
-               "samples": samples, "tau": tau}
+               "peers": with_peers, "samples": samples, "tau": tau}
 
 if __name__ == "__main__":
     main()

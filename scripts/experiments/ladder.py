@@ -19,6 +19,7 @@ METHODS = {
     "awq + clips": ("awq", "clips"),
     "rotate": ("rotate",),
     "gptq": ("gptq",),
+    "smooth + gptq": ("smooth", "gptq"),
     "clips": ("clips",),
     "smooth + clips": ("smooth", "clips"),
     "rotate + clips": ("rotate", "clips"),
@@ -37,6 +38,7 @@ METHODS = {
     "all, each input": ("smooth", "rotate", "clips", "each", "gptq"),
 }
 BASE = "rotate + gptq"
+COLUMNS = ("KL, mean", "median", "margin drop", "same answers", "accuracy kept")
 WEIGHT_CLIPS = [1, 0.95, 0.9, 0.85]
 
 
@@ -88,21 +90,22 @@ def one_setting(runs, model, weight_bits, activation_bits, seeds, methods):
     for (method, _), result in zip(calls, results):
         if result is not None:
             found.setdefault(method, []).append(result)
-    reference = runs.reference(model)
+    head = (f"w{weight_bits}a{activation_bits} {model}", "seeds", *COLUMNS, f"KL / {BASE}")
+    return table(head, rows(runs.reference(model), found, BASE))
+
+
+def rows(reference, found, base):
+    """A row for each method of {method: reports of its seeds}: its name, how many seeds, COLUMNS and the ratio to `base`."""
     groups = statistics.pictures(reference, ROOT, TEST)
     kl = {method: statistics.divergences(reference, reports) for method, reports in found.items()}
     right = statistics.correct(reference).mean()
-    rows = []
     for method, reports in found.items():
         same = np.mean([[a["prediction"] == b["prediction"] for a, b in zip(reference["items"], report["items"])]
                         for report in reports])
         kept = np.mean([statistics.correct(report) for report in reports]) / right
         drop = np.nanmean([statistics.margins(reference) - statistics.margins(report) for report in reports])
-        rows.append([method, len(reports), small(kl[method].mean()), small(np.median(kl[method])), f"{drop:+.3f}",
-                     f"{100 * same:.1f} %", f"{100 * kept:.1f} %", ratio(kl, method, BASE, groups)])
-    head = (f"w{weight_bits}a{activation_bits} {model}", "seeds", "KL, mean", "median", "margin drop", "same answers",
-            "accuracy kept", f"KL / {BASE}")
-    return table(head, rows)
+        yield [method, len(reports), small(kl[method].mean()), small(np.median(kl[method])), f"{drop:+.3f}",
+               f"{100 * same:.1f} %", f"{100 * kept:.1f} %", ratio(kl, method, base, groups)]
 
 
 def ratio(kl, method, base, groups):
