@@ -105,6 +105,12 @@ def with_peers(runs, options):
     return peers.report(runs, options.model, options.bits, options.seeds)
 
 
+def code_of_paper(runs, options):
+    from experiments import qvlm_code  # imports torch and transformers, which nothing else here does
+
+    return qvlm_code.report(runs, options.model, options.seeds)
+
+
 def e6(runs, options):
     return "\n".join(vision.signs(runs, options.model, setting, options.seeds) for setting in options.setting)
 
@@ -119,7 +125,7 @@ def e8(runs, options):
 
 EXPERIMENTS = {"e1": e1, "e2": e2, "e3": e3, "e3-summary": e3_summary, "e4": e4, "e5": e5, "e6": e6, "e7": e7, "e8": e8, "e9": e9,
                "e10": e10, "e11": e11, "e12": e12, "e14": e14, "alternatives": alternatives, "axes": find_axes, "held-out": held_out,
-               "peers": with_peers, "samples": samples, "tau": tau}
+               "peers": with_peers, "qvlm-code": code_of_paper, "samples": samples, "tau": tau}
 
 if __name__ == "__main__":
     main()
