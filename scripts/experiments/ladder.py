@@ -86,12 +86,18 @@ def one_setting(runs, model, weight_bits, activation_bits, seeds, methods):
     calls = [(method, seed) for seed in seeds for method in methods]
     results = runs.all([lambda method=method, seed=seed: runs.with_recipe(
         model, rules_of(method, weight_bits, activation_bits, seed), CALIBRATION, ITEMS) for method, seed in calls])
+    found = by_method(calls, results)
+    head = (f"w{weight_bits}a{activation_bits} {model}", "seeds", *COLUMNS, f"KL / {BASE}")
+    return table(head, rows(runs.reference(model), found, BASE))
+
+
+def by_method(calls, results):
+    """{method: reports of its seeds} of calls (method, seed) and what they gave, None where a run is missing."""
     found = {}
     for (method, _), result in zip(calls, results):
         if result is not None:
             found.setdefault(method, []).append(result)
-    head = (f"w{weight_bits}a{activation_bits} {model}", "seeds", *COLUMNS, f"KL / {BASE}")
-    return table(head, rows(runs.reference(model), found, BASE))
+    return found
 
 
 def rows(reference, found, base):

@@ -1,11 +1,9 @@
 """E14: what mixed precision is worth by size, beside layers that are raised by their place."""
 
-import numpy as np
-
-from experiments import ladder, statistics
-from experiments.runs import CALIBRATION, ITEMS, ROOT, TEST
+from experiments import ladder
+from experiments.runs import CALIBRATION, ITEMS
 from experiments.settings import WEIGHTS
-from experiments.tables import small, table
+from experiments.tables import table
 
 BITS = (4.25, 4.5, 5.0)
 SAMPLES = 64
@@ -45,17 +43,7 @@ def one_model(runs, model, seeds):
     calls = [(name, seed) for seed in seeds for name in changes]
     results = runs.all([lambda name=name, seed=seed: runs.with_recipe(model, rules_of(changes[name], seed), CALIBRATION, ITEMS)
                         for name, seed in calls])
-    found = {}
-    for (name, _), result in zip(calls, results):
-        if result is not None:
-            found.setdefault(name, []).append(result)
-    reference = runs.reference(model)
-    groups = statistics.pictures(reference, ROOT, TEST)
-    kl = {name: statistics.divergences(reference, reports) for name, reports in found.items()}
-    rows = []
-    for name, reports in found.items():
-        same = np.mean([[a["prediction"] == b["prediction"] for a, b in zip(reference["items"], report["items"])]
-                        for report in reports])
-        rows.append([name, len(reports), f"{reports[0]['checkpoint_bytes'] / 1e6:.2f}", small(kl[name].mean()), small(np.median(kl[name])), f"{100 * same:.1f} %",
-                     ladder.ratio(kl, name, BASE, groups)])
+    found = ladder.by_method(calls, results)
+    rows = [[name, seeds_of, f"{found[name][0]['checkpoint_bytes'] / 1e6:.2f}", kl, median, same, ratio]
+            for name, seeds_of, kl, median, _, same, _, ratio in ladder.rows(runs.reference(model), found, BASE)]
     return table((f"w4a4 {model}", "seeds", "MB", "KL, mean", "median", "same answers", f"KL / {BASE}"), rows)

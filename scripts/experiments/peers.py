@@ -31,7 +31,7 @@ import subprocess
 import numpy as np
 
 from experiments import ladder
-from experiments.runs import CALIBRATION, ITEMS, ROOT, STORE, TEST, Missing, lock, place, read, write, write_recipe
+from experiments.runs import CALIBRATION, ITEMS, ROOT, STORE, TEST, lock, read, write, write_recipe
 from experiments.settings import MODELS
 from experiments.tables import table
 
@@ -68,33 +68,24 @@ def one_setting(runs, model, setting, seeds):
     methods = [name for name, (*_, settings) in (PEERS | OURS).items() if setting in settings]
     calls = [(name, seed) for seed in seeds for name in methods]
     results = runs.all([lambda name=name, seed=seed: quantized(runs, name, model, setting, seed) for name, seed in calls])
-    found = {}
-    for (name, _), result in zip(calls, results):
-        if result is not None:
-            found.setdefault(name, []).append(result)
-    reference = runs.reference(model)
+    found = ladder.by_method(calls, results)
     rows = [[*row, f"{np.mean([result['cpu_seconds'] for result in found[row[0]]]):.1f}"]
-            for row in ladder.rows(reference, found, BASE)]
+            for row in ladder.rows(runs.reference(model), found, BASE)]
     return table((f"{setting} {model}", "seeds", *ladder.COLUMNS, f"KL / {BASE}", "CPU seconds"), rows)
 
 
 def quantized(runs, name, model, setting, seed):
     """Quantizes by the method of a row and evaluates; returns the report of the evaluation, with "cpu_seconds"."""
+    def make(folder):
+        how = by_peer if name in PEERS else by_qvlm
+        seconds = how(ROOT / runs.program, name, ROOT / MODELS[model], setting, seed, folder)
+        spend(folder, ROOT / runs.program, "--threads", 1, "--quiet", "evaluate", "model", "--data", ROOT / TEST,
+              "--items", ITEMS, "--max-new-tokens", 1, "--no-speed", "--execution", "simulated", "--report", "r.json")
+        shutil.rmtree(folder / "model")
+        write(folder / "cost.json", {"cpu_seconds": seconds})
+
     key = {"model": model, "method": name, "setting": setting, "seed": seed, "samples": SAMPLES}
-    folder = place("peers", key)
-    if runs.cached_only and not (folder / "cost.json").exists():
-        raise Missing(str(key))
-    with lock(folder):
-        if not (folder / "cost.json").exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
-            write(folder / "key.json", key)
-            make = by_peer if name in PEERS else by_qvlm
-            seconds = make(ROOT / runs.program, name, ROOT / MODELS[model], setting, seed, folder)
-            spend(folder, ROOT / runs.program, "--threads", 1, "--quiet", "evaluate", "model", "--data", ROOT / TEST,
-                  "--items", ITEMS, "--max-new-tokens", 1, "--no-speed", "--execution", "simulated", "--report", "r.json")
-            shutil.rmtree(folder / "model")
-            write(folder / "cost.json", {"cpu_seconds": seconds})
+    folder = runs.kept("peers", key, "cost.json", make)
     return {**read(folder / "r.json"), **read(folder / "cost.json"), "folder": str(folder)}
 
 

@@ -42,7 +42,7 @@ from transformers.utils import logging
 
 from evaluate_transformers import groups_of, prompt_of, read_items
 from experiments import ladder
-from experiments.runs import CALIBRATION, ITEMS, ROOT, TEST, Missing, lock, place, read, write
+from experiments.runs import CALIBRATION, ITEMS, ROOT, TEST, Missing, read, write
 from experiments.settings import MODELS
 from experiments.tables import table
 
@@ -84,18 +84,14 @@ def one_model(runs, model, seeds):
 
 def result(runs, reference, model, method, seed):
     """A report as qvlm's evaluation writes it, as far as the table needs it."""
+    def make(folder):
+        subject = load(model)
+        logits = subject.logits(quantized(subject, method, seed))
+        save_file({"logits": logits}, folder / "logits.safetensors")
+        write(folder / "r.json", {"logits_file": "logits.safetensors", "items": subject.judge(reference, logits)})
+
     key = {"model": model, "method": method, "seed": seed, "data": TEST, "items": ITEMS}
-    folder = place("qvlm-code", key)
-    if runs.cached_only and not (folder / "r.json").exists():
-        raise Missing(str(key))
-    with lock(folder):
-        if not (folder / "r.json").exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            write(folder / "key.json", key)
-            subject = load(model)
-            logits = subject.logits(quantized(subject, method, seed))
-            save_file({"logits": logits}, folder / "logits.safetensors")
-            write(folder / "r.json", {"logits_file": "logits.safetensors", "items": subject.judge(reference, logits)})
+    folder = runs.kept("qvlm-code", key, "r.json", make)
     return {**read(folder / "r.json"), "folder": str(folder)}
 
 

@@ -83,6 +83,18 @@ class Runs:
                 report = read(folder / "analysis.json")
         return report
 
+    def kept(self, kind, key, last, make):
+        """The folder of a run that `make(folder)` does, if it is not there: `last` is the file that it writes last."""
+        folder = place(kind, key)
+        with self._lock(kind, key):
+            if not (folder / last).exists():
+                self._start(kind, key)
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir(parents=True)
+                write(folder / "key.json", key)
+                make(folder)
+        return folder
+
     # --- many ---------------------------------------------------------------------------------
 
     def all(self, calls):
