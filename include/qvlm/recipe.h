@@ -87,7 +87,7 @@ struct RoundingOptions {
   double damping = 0.01;  // added to the second moments' diagonal, as a share of its mean; to 1
   bool act_order = true;  // the columns with the largest inputs first; groups stay as they are
   // What a token counts in the second moments: how much the answers depend on it at this input, by
-  // gradients down the decoder; else SearchOptions::token_weights. Takes 5 forwards of the decoder.
+  // gradients down the decoder; else SearchOptions::token_weights. Takes 4 forwards of the decoder.
   bool by_gradient = false;
 };
 

@@ -94,10 +94,9 @@ bool measure_changes(const DecoderStudy& study,
   std::size_t done = count_measured(journal, variants, count);
   const std::size_t step = has_static_scheme(choice) ? count : gradient_batch();
   const std::size_t parts = (count - done + step - 1) / step;
-  std::size_t calls = 0;
-  const auto on_forward = [&] {
-    if (++calls % parts == 0 && study.on_forward) study.on_forward("precision");
-  };
+  const auto on_forward = count_over_batches(parts, [&] {
+    if (study.on_forward) study.on_forward("precision");
+  });
   for (; done < count; done += step) {
     if (stop_requested && stop_requested()) return false;
     const std::size_t end = std::min(done + step, count);

@@ -19,7 +19,8 @@ at::Tensor pull_back(const at::Tensor& x,
 
 std::vector<at::Tensor> pull_back_each(const at::Tensor& x,
                                        const std::vector<at::Tensor>& gradients,
-                                       const std::function<at::Tensor(const at::Tensor&)>& fn) {
+                                       const std::function<at::Tensor(const at::Tensor&)>& fn,
+                                       const std::function<void()>& behind_each) {
   const c10::InferenceMode with_gradients(false);
   const at::Tensor leaf = x.detach().set_requires_grad(true);
   const at::Tensor value = fn(leaf);
@@ -28,6 +29,7 @@ std::vector<at::Tensor> pull_back_each(const at::Tensor& x,
     value.backward(gradients[i], /*retain_graph=*/i + 1 < gradients.size());
     result.push_back(leaf.grad());
     leaf.mutable_grad() = at::Tensor();
+    if (behind_each) behind_each();
   }
   return result;
 }

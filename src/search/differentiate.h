@@ -22,9 +22,11 @@ Differential differentiate(const at::Tensor& x,
 at::Tensor pull_back(const at::Tensor& x,
                      const at::Tensor& gradient,
                      const std::function<at::Tensor(const at::Tensor&)>& fn);
-// The same for each of several gradients; fn is computed once.
+// The same for each of several gradients; fn is computed once. behind_each is called behind each;
+// what fn kept the gradients of has them then, and has to be cleared. May be empty.
 std::vector<at::Tensor> pull_back_each(const at::Tensor& x,
                                        const std::vector<at::Tensor>& gradients,
-                                       const std::function<at::Tensor(const at::Tensor&)>& fn);
+                                       const std::function<at::Tensor(const at::Tensor&)>& fn,
+                                       const std::function<void()>& behind_each = {});
 
 }  // namespace qvlm

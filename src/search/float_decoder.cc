@@ -16,6 +16,12 @@ std::size_t gradient_batch() {
   return static_cast<std::size_t>(std::max(thread_count(), kLeast));
 }
 
+std::function<void()> count_over_batches(std::size_t batches, std::function<void()> on_forward) {
+  return [batches, on_forward = std::move(on_forward), calls = std::size_t{0}]() mutable {
+    if (++calls % batches == 0 && on_forward) on_forward();
+  };
+}
+
 FloatDecoder::FloatDecoder(const Weights& root, const ModelConfig& config)
     : wide_(std::make_shared<WideWeights>(root), Execution::kFloat),
       config_(config),

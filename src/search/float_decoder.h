@@ -17,6 +17,9 @@ namespace qvlm {
 // How many samples go up and down the decoder together, where the states behind all layers are kept
 // of each: enough for all threads, and so many that loading layers is not what takes time.
 std::size_t gradient_batch();
+// Calls on_forward behind every batches-th of its own calls, as one layer-forward is one on all
+// samples. on_forward may be empty.
+std::function<void()> count_over_batches(std::size_t batches, std::function<void()> on_forward);
 
 // Safe for use by one thread at a time; samples are shared out over the threads inside.
 class FloatDecoder {
@@ -24,6 +27,7 @@ class FloatDecoder {
   // root: all weights of a float model.
   FloatDecoder(const Weights& root, const ModelConfig& config);
 
+  const Weights& weights() const { return wide_; }  // all of the model, in float32
   std::size_t layers() const { return static_cast<std::size_t>(config_.text.layers); }
   // The states before the first layer and behind every layer: [layers + 1]. on_forward is called
   // behind every layer; may be empty.

@@ -2,13 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <memory>
 #include <numeric>
 #include <utility>
 
 #include "base/error.h"
 #include "search/trial_layer.h"
-#include "search/wide_weights.h"
 
 namespace qvlm {
 
@@ -38,8 +36,7 @@ Sensitivity::Sensitivity(const Weights& root,
       on_forward_(std::move(on_forward)),
       units_(decoder_units(config)),
       decoder_(root, config) {
-  const Weights wide(std::make_shared<WideWeights>(root), Execution::kFloat);
-  const AnswerLogits answers(wide, config, kinds);
+  const AnswerLogits answers(decoder_.weights(), config, kinds);
   trajectory_ = decoder_.run(inputs, on_forward_);
   gradients_ = answers.draw_gradients(trajectory_.back(), kDraws, first);
   layer_ = units_.size() - 1;

@@ -2,37 +2,19 @@
 
 #include <algorithm>
 #include <cmath>
-#include <memory>
 
 #include "base/error.h"
 #include "base/parallel.h"
 #include "search/answer_logits.h"
 #include "search/differentiate.h"
 #include "search/float_decoder.h"
-#include "search/wide_weights.h"
+#include "search/watched_layer.h"
 
 namespace qvlm {
 namespace {
 
 constexpr int kDraws = 2;
-static_assert(kImportanceForwards == 1 + 2 * kDraws);
-
-// A layer whose linears leave the tensors they read in `inputs`, with room for gradients.
-DecoderLayer watch(const DecoderLayer& layer, std::vector<at::Tensor>& inputs) {
-  DecoderLayer watched = layer;
-  std::vector<InputRounding> taps(inputs.size());
-  for (const NamedLinear& place : watched.linears()) {
-    const auto input = static_cast<std::size_t>(place.input);
-    if (!taps[input]) {
-      taps[input] = make_rounding([&seen = inputs[input]](const at::Tensor& x) {
-        x.retain_grad();
-        return seen = x;
-      });
-    }
-    *place.linear = Linear(place.linear->dense_weight(), place.linear->bias(), taps[input]);
-  }
-  return watched;
-}
+static_assert(kImportanceForwards == 2 + kDraws);
 
 // Down one layer: [draws] gradients of a sample at its output become those at its input, and what
 // they are at the inputs of linears on the way is added to `weights`, [inputs] of [tokens].
@@ -41,18 +23,21 @@ std::vector<at::Tensor> pull_back_watched(const DecoderLayer& layer,
                                           const at::Tensor& before,
                                           const std::vector<at::Tensor>& gradients,
                                           std::vector<at::Tensor>& weights) {
-  std::vector<at::Tensor> below;
-  for (const at::Tensor& gradient : gradients) {
-    std::vector<at::Tensor> inputs(DecoderLayer::kInputs);
-    const DecoderLayer watched = watch(layer, inputs);
-    below.push_back(pull_back(before, gradient,
-                              [&](const at::Tensor& x) { return watched.forward(x, angles); }));
-    for (std::size_t i = 0; i < inputs.size(); ++i) {
-      const at::Tensor squares = inputs[i].grad().square().sum(-1);
-      weights[i] = weights[i].defined() ? weights[i] + squares : squares;
-    }
-  }
-  return below;
+  std::vector<at::Tensor> inputs(DecoderLayer::kInputs);
+  const SeeInput keep = [&](std::size_t input, const at::Tensor& x) {
+    x.retain_grad();
+    inputs[input] = x;
+  };
+  const DecoderLayer watched = watch_inputs(layer, keep);
+  return pull_back_each(
+      before, gradients, [&](const at::Tensor& x) { return watched.forward(x, angles); },
+      [&] {
+        for (std::size_t i = 0; i < inputs.size(); ++i) {
+          const at::Tensor squares = inputs[i].grad().square().sum(-1);
+          weights[i] = weights[i].defined() ? weights[i] + squares : squares;
+          inputs[i].mutable_grad() = at::Tensor();
+        }
+      });
 }
 
 // Adds to `weights`, [inputs][samples], what the samples from `first` on give in a layer; their
@@ -102,21 +87,17 @@ std::vector<InputWeights> measure_token_importance(const Weights& root,
   std::vector<InputWeights> importance(decoder.layers(),
                                        InputWeights(DecoderLayer::kInputs, States(inputs.size())));
   const std::size_t step = gradient_batch(), parts = (inputs.size() + step - 1) / step;
-  std::size_t calls = 0;
-  const auto count = [&] {
-    if (++calls % parts == 0 && on_forward) on_forward();
-  };
+  const auto count = count_over_batches(parts, on_forward);
   for (std::size_t first = 0; first < inputs.size(); first += step) {
     const std::size_t end = std::min(first + step, inputs.size());
     const std::vector<States> trajectory = decoder.run(slice(inputs, first, end), count);
     std::vector<States> gradients =
-        AnswerLogits(Weights(std::make_shared<WideWeights>(root), Execution::kFloat), config,
-                     slice(kinds, first, end))
+        AnswerLogits(decoder.weights(), config, slice(kinds, first, end))
             .draw_gradients(trajectory.back(), kDraws, first);
     for (std::size_t layer = decoder.layers(); layer > 0; --layer) {
       if (stop_requested && stop_requested()) return {};
       descend(decoder, layer - 1, trajectory[layer - 1], first, gradients, importance[layer - 1]);
-      for (int forward = 0; forward < 2 * kDraws; ++forward)
+      for (int forward = 0; forward < 1 + kDraws; ++forward)
         count();
     }
   }

@@ -21,9 +21,9 @@ using InputWeights = std::vector<std::vector<at::Tensor>>;
 // layer, whose other tokens change no answer, these alone would not tell what a weight is for.
 inline constexpr double kEvenShare = 0.05;
 
-// Layer-forwards of a layer that this takes: one up, and down one and as much for the gradient, for
-// each of two draws.
-inline constexpr std::int64_t kImportanceForwards = 5;
+// Layer-forwards of a layer that this takes: one up, one down, and about as much for the gradient
+// of each of two draws.
+inline constexpr std::int64_t kImportanceForwards = 4;
 
 // By layer. A token's weight at an input is the mean square of the gradient there, over draws of
 // what the answers' KL depends on (AnswerLogits::draw_gradients), and an even share of their mean.

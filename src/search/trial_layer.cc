@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "quant/hadamard_rows.h"
 #include "quant/input_rounding.h"
+#include "search/watched_layer.h"
 
 namespace qvlm {
 namespace {
@@ -185,21 +186,10 @@ at::Tensor TrialLayer::collect_input(const States& in, int input) {
   return at::cat(seen);
 }
 
-void TrialLayer::watch_inputs(const States& in, const SeeInput& see) const {
+void TrialLayer::run_watched(const States& in, const SeeSample& see) const {
   for_samples(in.size(), [&](std::size_t i) {
-    DecoderLayer watched = float_;
-    std::vector<InputRounding> taps;
-    for (std::size_t input = 0; input < DecoderLayer::kInputs; ++input) {
-      taps.push_back(make_rounding([&see, i, input](const at::Tensor& x) {
-        see(i, input, x);
-        return x;
-      }));
-    }
-    for (const NamedLinear& place : watched.linears()) {
-      *place.linear = Linear(place.linear->dense_weight(), place.linear->bias(),
-                             taps[static_cast<std::size_t>(place.input)]);
-    }
-    watched.forward(in[i], rope_.angles(0, in[i].size(0)));
+    const SeeInput see_input = [&](std::size_t input, const at::Tensor& x) { see(i, input, x); };
+    watch_inputs(float_, see_input).forward(in[i], rope_.angles(0, in[i].size(0)));
   });
 }
 
@@ -213,7 +203,7 @@ std::vector<at::Tensor> TrialLayer::sample_inputs(const States& in, std::int64_t
   const std::int64_t stride = std::max<std::int64_t>((all + tokens - 1) / tokens, 1);
   std::vector<std::vector<at::Tensor>> rows(DecoderLayer::kInputs,
                                             std::vector<at::Tensor>(in.size()));
-  watch_inputs(in, [&](std::size_t sample, std::size_t input, const at::Tensor& x) {
+  run_watched(in, [&](std::size_t sample, std::size_t input, const at::Tensor& x) {
     // Every stride-th place of the row.
     std::int64_t next = (stride - first[sample] % stride) % stride;
     if (next == 0 && x.size(0) > 1) ++next;
@@ -229,7 +219,7 @@ std::map<std::string, InputStatistics> TrialLayer::measure_statistics(const Stat
   // Each sample for itself, merged in order: sums do not depend on which thread was first.
   std::vector<std::vector<InputStatistics>> samples(
       in.size(), std::vector<InputStatistics>(DecoderLayer::kInputs));
-  watch_inputs(in, [&](std::size_t sample, std::size_t input, const at::Tensor& x) {
+  run_watched(in, [&](std::size_t sample, std::size_t input, const at::Tensor& x) {
     samples[sample][input].add(x);
   });
   std::vector<InputStatistics> merged(DecoderLayer::kInputs);

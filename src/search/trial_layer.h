@@ -88,8 +88,8 @@ class TrialLayer {
   States run_layer(const DecoderLayer& layer, const States& in) const;
   // Runs the layer in float and shows every input of every sample; from the threads of the samples,
   // one after the other for each.
-  using SeeInput = std::function<void(std::size_t sample, std::size_t input, const at::Tensor& x)>;
-  void watch_inputs(const States& in, const SeeInput& see) const;
+  using SeeSample = std::function<void(std::size_t sample, std::size_t input, const at::Tensor& x)>;
+  void run_watched(const States& in, const SeeSample& see) const;
   at::Tensor collect_input(const States& in, int input);
   void add_slot(const NamedLinear& place,
                 std::size_t index,
