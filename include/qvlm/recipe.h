@@ -78,7 +78,7 @@ using Transform = std::variant<SmoothOptions, AwqOptions, RotateOptions>;
 enum class RoundingMethod {
   kNearest,
   // GPTQ (Frantar et al. 2022): column by column, each one's error made up for by those that are
-  // left, weighed by how inputs go together; of the decoder's linears, behind the search.
+  // left, weighed by how inputs go together; in the decoder behind the search of each block.
   kGptq,
 };
 
@@ -89,6 +89,9 @@ struct RoundingOptions {
   // What a token counts in the second moments: how much the answers depend on it at this input, by
   // gradients down the decoder; else SearchOptions::token_weights. Takes 4 forwards of the decoder.
   bool by_gradient = false;
+  // Whether biases in vision tower and projector make up for what rounding does to the mean of an
+  // output on the calibration data (Nagel et al. 2019, section 4.2); with any method.
+  bool bias_correction = false;
 };
 
 // What mixed precision works towards.
@@ -242,7 +245,9 @@ struct Recipe {
     return search.has_value() || precision.has_value() || rounding.method == RoundingMethod::kGptq;
   }
   // Whether quantize() needs calibration data.
-  bool needs_data() const { return walks_decoder() || smooths() || vision_encoder.has_value(); }
+  bool needs_data() const {
+    return walks_decoder() || smooths() || vision_encoder.has_value() || rounding.bias_correction;
+  }
 
   // The recipe that does well for one of kPresetSchemes, in upper or lower case; of the decoder,
   // the rest of the model stays float (docs/recipes.md). target: mixed precision, linears may get

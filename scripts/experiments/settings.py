@@ -7,6 +7,7 @@ MODELS = {
     "diagonal": "build/models/diagonal",
     "turned": "build/models/turned",
     "eight layers": "models/reference-llava-8",
+    "massive": "build/models/massive",
 }
 DECODER_ONLY = [{"match": r"vision_tower\..*|projector\..*|lm_head", "keep": "float"}]
 WEIGHTS = {

@@ -20,4 +20,8 @@ at::Tensor Projector::forward(const at::Tensor& features) const {
   return linear_2_.forward(linear_1_.forward(features, {.function = activation_}));
 }
 
+std::vector<NamedLinear> Projector::linears() {
+  return {{"linear_1", &linear_1_, 0}, {"linear_2", &linear_2_, 1}};
+}
+
 }  // namespace qvlm

@@ -2,6 +2,8 @@
 // embeddings.
 #pragma once
 
+#include <vector>
+
 #include "io/hf_config.h"
 #include "model/weight_source.h"
 
@@ -11,6 +13,9 @@ class Projector {
  public:
   Projector(const Weights& projector, const ModelConfig& config);
   at::Tensor forward(const at::Tensor& features) const;  // [tokens, features] -> [tokens, hidden]
+
+  // Both linears in the order in which they compute; they may be replaced.
+  std::vector<NamedLinear> linears();
 
  private:
   Activation activation_;

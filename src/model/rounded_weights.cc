@@ -7,8 +7,12 @@ namespace qvlm {
 
 RoundedWeights::RoundedWeights(std::shared_ptr<const WeightSource> floats,
                                LinearSchemes schemes,
-                               ReplacedTensors replaced)
-    : floats_(std::move(floats)), schemes_(std::move(schemes)), replaced_(std::move(replaced)) {}
+                               ReplacedTensors replaced,
+                               RoundedLinears codes)
+    : floats_(std::move(floats)),
+      schemes_(std::move(schemes)),
+      replaced_(std::move(replaced)),
+      codes_(std::move(codes)) {}
 
 at::Tensor RoundedWeights::load(const std::string& name, c10::IntArrayRef shape) const {
   const at::Tensor own = floats_->load(name, shape);
@@ -25,6 +29,8 @@ std::optional<LinearScheme> RoundedWeights::find_scheme(const std::string& linea
 QuantizedWeight RoundedWeights::load_codes(const std::string& linear,
                                            std::int64_t out,
                                            std::int64_t in) const {
+  const auto known = codes_.find(linear);
+  if (known != codes_.end()) return known->second;
   const at::Tensor stored = floats_->load(linear + ".weight", {out, in});
   const LinearScheme& scheme = schemes_.at(linear);
   return to_quantized_weight(quantize_weight(weight_to_round(stored.to(at::kFloat), scheme),

@@ -122,7 +122,7 @@ Analysis run_analysis(const std::filesystem::path& model,
                              if (progress) progress({done, std::max(done, total), what});
                            }};
   result.vision = analyze_vision(root, config, samples.samples, recipe.plan.tau);
-  const DecoderInputs inputs = run_to_decoder(floats, config, schemes, {}, samples);
+  const DecoderInputs inputs = run_to_decoder(floats, config, schemes, {}, {}, samples);
   const LayerDependencies measured = measure_dependencies(
       study, inputs.rounded, {.errors = true, .statistics = !options.statistics.empty()});
   if (!options.statistics.empty()) InputStatistics::save(options.statistics, measured.statistics);

@@ -21,6 +21,7 @@ DecoderInputs run_to_decoder(const std::shared_ptr<const WeightSource>& floats,
                              const ModelConfig& config,
                              const LinearSchemes& schemes,
                              const ReplacedTensors& replaced,
+                             const RoundedLinears& codes,
                              const CalibrationSamples& samples) {
   DecoderInputs inputs;
   inputs.kinds = samples.kinds;
@@ -32,7 +33,7 @@ DecoderInputs run_to_decoder(const std::shared_ptr<const WeightSource>& floats,
     inputs.rounded = inputs.exact;
     return inputs;
   }
-  const auto rounded = std::make_shared<RoundedWeights>(floats, schemes, replaced);
+  const auto rounded = std::make_shared<RoundedWeights>(floats, schemes, replaced, codes);
   inputs.rounded = run_to_decoder(Weights(rounded, Execution::kPacked), config, samples.samples);
   return inputs;
 }

@@ -20,11 +20,13 @@ States run_to_decoder(const Weights& root,
                       const ModelConfig& config,
                       std::vector<StreamedSample> samples);
 // The same in float and rounded. schemes: of the model's quantized linears; replaced: tensors of
-// the quantized model that are not the float model's.
+// the quantized model that are not the float model's; codes: of linears that are not rounded to
+// nearest.
 DecoderInputs run_to_decoder(const std::shared_ptr<const WeightSource>& floats,
                              const ModelConfig& config,
                              const LinearSchemes& schemes,
                              const ReplacedTensors& replaced,
+                             const RoundedLinears& codes,
                              const CalibrationSamples& samples);
 
 }  // namespace qvlm

@@ -369,7 +369,8 @@ double forecast_vision_encoder(const Workload& work, const MachineSpeed& speed) 
 std::int64_t forecast_memory(const Workload& work) {
   const std::int64_t search = work.recipe.search ? search_bytes(work) : 0;
   const std::int64_t vision = work.recipe.vision_encoder ? vision_encoder_bytes(work) : 0;
-  return std::max({writing_bytes(work), search + gptq_bytes(work), vision, smoothing_bytes(work)}) +
+  return std::max({writing_bytes(work), search + gptq_bytes(work), vision,
+                   encoder_rounding_bytes(work), smoothing_bytes(work)}) +
          transform_bytes(work);
 }
 

@@ -53,8 +53,10 @@ double forecast_precision(const Workload& work,
                           const PrecisionChoice& choice,
                           const MachineSpeed& speed);
 
-// Seconds that GPTQ and measuring for smoothing add; 0 where the recipe has none.
+// Seconds that GPTQ in the decoder, rounding of tower and projector by data, and measuring for
+// smoothing add; 0 where the recipe has none.
 double forecast_gptq(const Workload& work, const MachineSpeed& speed);
+double forecast_encoder_rounding(const Workload& work, const MachineSpeed& speed);
 double forecast_smoothing(const Workload& work, const MachineSpeed& speed);
 
 // Of all samples: the pixels, the outputs of the tower's layers; and the embedding table, wide.
@@ -62,9 +64,10 @@ std::int64_t pixel_bytes(const Workload& work);
 std::int64_t tower_bytes(const Workload& work);
 std::int64_t table_bytes(const Workload& work);
 
-// Bytes that GPTQ adds to those of the search, that smoothing takes before it, and that transforms
-// add to all that loads a tensor.
+// Bytes that GPTQ adds to those of the search, that rounding tower and projector and smoothing take
+// before it, and that transforms add to all that loads a tensor.
 std::int64_t gptq_bytes(const Workload& work);
+std::int64_t encoder_rounding_bytes(const Workload& work);
 std::int64_t smoothing_bytes(const Workload& work);
 std::int64_t transform_bytes(const Workload& work);
 

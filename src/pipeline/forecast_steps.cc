@@ -4,6 +4,7 @@
 #include "base/parallel.h"
 #include "model/linear_list.h"
 #include "model/llama.h"
+#include "model/vit.h"
 #include "pipeline/forecast.h"
 #include "pipeline/recipe.h"
 #include "search/token_importance.h"
@@ -43,6 +44,25 @@ bool uses_gptq(const Workload& work) {
   return work.recipe.rounding.method == RoundingMethod::kGptq;
 }
 
+// The linears of tower and projector that are rounded by data.
+std::vector<LinearShape> encoder_linears(const Workload& work) {
+  if (!uses_gptq(work) && !work.recipe.rounding.bias_correction) return {};
+  ModelConfig config = work.config;
+  config.vision.layers = needed_vision_layers(work.config);
+  std::vector<LinearShape> linears = list_linears(config);
+  std::erase_if(linears, [&](const LinearShape& linear) {
+    const bool inside =
+        linear.name.starts_with("vision_tower.") || linear.name.starts_with("projector.");
+    return !inside || !work.schemes.contains(linear.name);
+  });
+  return linears;
+}
+
+// Whether it is the first one that reads its input.
+bool reads_first(const LinearShape& linear) {
+  return !linear.name.ends_with(".k_proj") && !linear.name.ends_with(".v_proj");
+}
+
 }  // namespace
 
 double forecast_precision(const Workload& work,
@@ -73,6 +93,21 @@ double forecast_gptq(const Workload& work, const MachineSpeed& speed) {
   if (weighs_by_gradient(work.recipe))
     flops += static_cast<double>(kImportanceForwards) * decoder_flops(work);
   return static_cast<double>(work.config.text.layers) * flops / speed.flops;
+}
+
+double forecast_encoder_rounding(const Workload& work, const MachineSpeed& speed) {
+  const std::vector<LinearShape> linears = encoder_linears(work);
+  if (linears.empty()) return 0.0;
+  // Once to see the inputs, once to go on.
+  double flops = 2.0 * vision_flops(work);
+  const auto tokens = static_cast<double>(work.images * (work.config.vision.patches() + 1));
+  for (const LinearShape& linear : linears) {
+    if (!uses_gptq(work)) break;
+    const auto in = static_cast<double>(linear.in), out = static_cast<double>(linear.out);
+    flops += in * in * out;
+    if (reads_first(linear)) flops += tokens * in * in + 2.0 / 3.0 * in * in * in;
+  }
+  return flops / speed.flops;
 }
 
 double forecast_smoothing(const Workload& work, const MachineSpeed& speed) {
@@ -106,6 +141,16 @@ std::int64_t gptq_bytes(const Workload& work) {
   return work.config.text.layers * codes + kFloatBytes * codes +
          kFloatBytes * thread_count() * mean_tokens(work) * inputs +
          kDoubleBytes * (moments + 5 * widest * widest);
+}
+
+std::int64_t encoder_rounding_bytes(const Workload& work) {
+  std::int64_t widest = 0, codes = 0;
+  for (const LinearShape& linear : encoder_linears(work)) {
+    widest = std::max(widest, linear.in);
+    codes += linear.out * linear.in;
+  }
+  if (codes == 0) return 0;
+  return pixel_bytes(work) + tower_bytes(work) + codes + kDoubleBytes * 6 * widest * widest;
 }
 
 std::int64_t smoothing_bytes(const Workload& work) {

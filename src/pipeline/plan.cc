@@ -97,7 +97,8 @@ void plan_time(const Workload& work,
   const MachineSpeed speed = measure_speed(work);
   plan.flops_per_second = speed.flops;
   plan.least_seconds = plan.most_seconds =
-      forecast_writing(work, speed) + forecast_smoothing(work, speed) + forecast_gptq(work, speed);
+      forecast_writing(work, speed) + forecast_smoothing(work, speed) +
+      forecast_encoder_rounding(work, speed) + forecast_gptq(work, speed);
   if (work.recipe.vision_encoder) {
     plan.vision_encoder_seconds = forecast_vision_encoder(work, speed);
     plan.least_seconds += plan.vision_encoder_seconds;

@@ -124,9 +124,9 @@ class Quantization {
   std::vector<LinearShape> linears_;
   std::shared_ptr<const TransformedWeights> floats_;
   LinearSchemes schemes_;
-  RoundedLinears codes_;        // that are not the nearest
-  ReplacedTensors norm_gains_;  // that were learned
-  std::string run_;             // identity of a run that searches
+  RoundedLinears codes_;      // that are not the nearest
+  ReplacedTensors replaced_;  // norm gains and biases that changed
+  std::string run_;           // identity of a run that searches
   QuantizeReport report_;
 };
 
@@ -158,7 +158,7 @@ void Quantization::search_and_write() {
   search.report.other_seconds += transform_seconds;
   schemes_ = std::move(search.schemes);
   codes_ = std::move(search.codes);
-  norm_gains_ = std::move(search.norm_gains);
+  replaced_ = std::move(search.replaced);
   report_.search = std::move(search.report);
   report_.stopped = search.stopped;
   if (search.stopped) return;
@@ -170,9 +170,9 @@ void Quantization::write(bool overwrite) {
   const c10::InferenceMode inference;
   QuantizedCheckpointWriter::Options settings{.overwrite = overwrite};
   settings.replaced = floats_->changed();
-  for (const auto& [name, tensor] : norm_gains_)
+  for (const auto& [name, tensor] : replaced_)
     settings.replaced.insert(name);
-  const RoundedWeights result(floats_, schemes_, norm_gains_);
+  const RoundedWeights result(floats_, schemes_, replaced_);
   settings.replacement = [&result](const TensorView& source, const std::string& ours) {
     const at::Tensor stored = result.load(ours, source.shape).to(scalar_type(source.dtype));
     const std::span<const std::byte> bytes = bytes_of(stored.contiguous());

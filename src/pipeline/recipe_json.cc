@@ -104,6 +104,7 @@ Json transforms_json(const std::vector<Transform>& transforms) {
 Json rounding_json(const RoundingOptions& rounding) {
   Json json = Json::object();
   json.set("method", rounding_name(rounding.method));
+  json.set("bias_correction", rounding.bias_correction);
   if (rounding.method != RoundingMethod::kGptq) return json;
   json.set("damping", rounding.damping);
   json.set("act_order", rounding.act_order);

@@ -45,7 +45,8 @@ Transform read_transform(const YamlReader& yaml, const YAML::Node& node) {
 }
 
 RoundingOptions read_rounding(const YamlReader& yaml, const YAML::Node& node) {
-  yaml.check_keys(node, "'rounding'", {"method", "damping", "act_order", "token_weights"});
+  yaml.check_keys(node, "'rounding'",
+                  {"method", "damping", "act_order", "token_weights", "bias_correction"});
   RoundingOptions options;
   options.method = yaml.choice<RoundingMethod>(
       node, "method", {{"nearest", RoundingMethod::kNearest}, {"gptq", RoundingMethod::kGptq}},
@@ -55,6 +56,7 @@ RoundingOptions read_rounding(const YamlReader& yaml, const YAML::Node& node) {
   options.act_order = yaml.optional<bool>(node, "act_order", options.act_order);
   options.by_gradient = yaml.choice<bool>(
       node, "token_weights", {{"kind", false}, {"gradient", true}}, options.by_gradient);
+  options.bias_correction = yaml.optional<bool>(node, "bias_correction", options.bias_correction);
   return options;
 }
 

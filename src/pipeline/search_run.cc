@@ -6,10 +6,12 @@
 
 #include "base/error.h"
 #include "calib/samples.h"
+#include "model/vit.h"
 #include "pipeline/decoder_search.h"
 #include "pipeline/precision_run.h"
 #include "pipeline/recipe.h"
 #include "pipeline/vision_run.h"
+#include "search/encoder_rounding.h"
 #include "search/token_importance.h"
 
 namespace qvlm {
@@ -42,6 +44,24 @@ std::function<void(const std::string&)> count_forwards(const SearchTask& task,
 void take(const LinearSchemes& from, LinearSchemes& to) {
   for (const auto& [name, scheme] : from)
     to[name] = scheme;
+}
+
+// Vision tower and projector. Repeated by a resumed run, as the rounding of the decoder is.
+void round_vision(const SearchTask& task,
+                  const std::function<bool()>& stop_requested,
+                  const ProgressCallback& progress,
+                  SearchRun& run) {
+  // Layers, embedding and projector.
+  const auto count = [&, total = needed_vision_layers(task.config) + 2,
+                      done = std::int64_t{0}]() mutable {
+    if (progress) progress({++done, total, "vision tower"});
+  };
+  EncoderRounding rounded =
+      round_encoder(task.floats, task.config, run.schemes, run.replaced, task.samples.samples,
+                    task.recipe.rounding, count, stop_requested);
+  run.stopped = rounded.stopped;
+  run.codes = std::move(rounded.codes);
+  run.replaced = std::move(rounded.replaced);
 }
 
 // Plan, precision and search of the decoder.
@@ -77,7 +97,7 @@ void search_all(const SearchTask& task,
   }
   DecoderSearchOutcome outcome = search_decoder(study, inputs, journal, stop_requested);
   take(outcome.schemes, run.schemes);
-  run.codes = std::move(outcome.codes);
+  run.codes.merge(outcome.codes);
   run.report = std::move(outcome.report);
   run.report.precision = std::move(chosen);
   run.stopped = outcome.stopped;
@@ -99,11 +119,13 @@ SearchRun run_search(const SearchTask& task,
                                 stop_requested, progress);
     run.stopped = vision.stopped;
     take(vision.schemes, run.schemes);
-    run.norm_gains = std::move(vision.norm_gains);
+    run.replaced = std::move(vision.norm_gains);
   }
+  if (!run.stopped && rounds_encoder(run.schemes, recipe.rounding))
+    round_vision(task, stop_requested, progress, run);
   if (recipe.search && !run.stopped) {
-    const DecoderInputs inputs =
-        run_to_decoder(task.floats, task.config, run.schemes, run.norm_gains, task.samples);
+    const DecoderInputs inputs = run_to_decoder(task.floats, task.config, run.schemes, run.replaced,
+                                                run.codes, task.samples);
     DecoderStudy study{root,
                        task.config,
                        run.schemes,

@@ -15,9 +15,9 @@
 namespace qvlm {
 
 struct SearchRun {
-  LinearSchemes schemes;       // of all quantized linears
-  RoundedLinears codes;        // of those that were not rounded to nearest
-  ReplacedTensors norm_gains;  // of the tower, where they were learned
+  LinearSchemes schemes;     // of all quantized linears
+  RoundedLinears codes;      // of those that were not rounded to nearest
+  ReplacedTensors replaced;  // of the tower's norm gains and biases, where they changed
   SearchReport report;
   bool stopped = false;
 };

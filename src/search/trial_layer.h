@@ -13,15 +13,13 @@
 #include "calib/statistics.h"
 #include "io/declare_quantization.h"
 #include "model/llama.h"
+#include "model/rounded_weights.h"
 #include "model/unit.h"
-#include "rounding/second_moment.h"
 #include "search/candidates.h"
 #include "search/states.h"
 #include "search/token_importance.h"
 
 namespace qvlm {
-
-using RoundedLinears = std::map<std::string, QuantizedWeight, std::less<>>;  // by our names
 
 class TrialLayer {
  public:
@@ -95,13 +93,6 @@ class TrialLayer {
                 std::size_t index,
                 const LinearScheme& scheme,
                 at::ScalarType storage);
-  std::vector<at::Tensor> nearest_weights(const LayerClips& clips) const;
-  States rounded_inputs(const at::Tensor& state,
-                        const std::vector<at::Tensor>& weights,
-                        const LayerClips& clips) const;
-  std::vector<SecondMoment> measure_second_moments(const States& in,
-                                                   const InputWeights& token_weights,
-                                                   const LayerClips& clips) const;
 
   std::string name_;  // whole
   Rope rope_;

@@ -204,6 +204,22 @@ TEST_F(PlanTest, EstimatesTheVisionEncoder) {
   EXPECT_GT(once.memory.quantizing, none.memory.quantizing);
 }
 
+// Means of inputs take a run of the tower, second moments more.
+TEST_F(PlanTest, EstimatesTheRoundingOfTheTower) {
+  Recipe recipe{.name = "r",
+                .standard = LinearScheme{{.bits = 4}, kPerToken},
+                .overrides = {{"decoder\\..*|lm_head", std::nullopt}}};
+  recipe.calibration.samples = 2000;
+  const QuantizePlan nearest = plan_quantize(model(), recipe);
+  recipe.rounding.bias_correction = true;
+  const QuantizePlan corrected = plan_quantize(model(), recipe);
+  recipe.rounding.method = RoundingMethod::kGptq;
+  const QuantizePlan gptq = plan_quantize(model(), recipe);
+  EXPECT_LT(nearest.least_seconds, corrected.least_seconds);
+  EXPECT_LT(corrected.least_seconds, gptq.least_seconds);
+  EXPECT_LT(nearest.memory.quantizing, corrected.memory.quantizing);
+}
+
 TEST_F(PlanTest, SaysWhatIsLeftOpen) {
   EXPECT_THAT(plan_quantize(model(), searching({})).notes.front(), HasSubstr("calibration data"));
   const fs::path given = data(kThreeItems);

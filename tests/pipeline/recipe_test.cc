@@ -120,7 +120,8 @@ TEST(RecipeTest, TransformsAndRoundingAreRead) {
   std::ofstream(file)
       << "name: r\ndefault: {weight: {bits: 4}, activation: {bits: 4}}\n"
          "transforms:\n  - smooth: {alpha: 0.7}\n  - rotate: {values: false, seed: 3}\n"
-         "rounding: {method: gptq, damping: 0.1, act_order: false, token_weights: gradient}\n"
+         "rounding: {method: gptq, damping: 0.1, act_order: false, token_weights: gradient, "
+         "bias_correction: true}\n"
          "calibration: {samples: 5}\n";
   const Recipe recipe = Recipe::load(file);
   ASSERT_EQ(recipe.transforms.size(), 2U);
@@ -131,6 +132,7 @@ TEST(RecipeTest, TransformsAndRoundingAreRead) {
   EXPECT_EQ(recipe.rounding.method, RoundingMethod::kGptq);
   EXPECT_EQ(recipe.rounding.damping, 0.1);
   EXPECT_TRUE(recipe.rounding.by_gradient);
+  EXPECT_TRUE(recipe.rounding.bias_correction);
   EXPECT_FALSE(recipe.rounding.act_order);
   EXPECT_TRUE(recipe.needs_data());
   // Only inputs of down projections are transformed while running.

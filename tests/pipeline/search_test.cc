@@ -207,6 +207,34 @@ TEST_F(VisionEncoderRunTest, GoesOnWhereItWasStopped) {
   EXPECT_EQ(verified.replaced.empty(), !whole.search->vision->kept);
 }
 
+// What data said of the tower's codes and biases is found again, and written.
+TEST_F(VisionEncoderRunTest, ATowerRoundedByDataGoesOnWhereItWasStopped) {
+  Recipe recipe = with_tower(4);
+  const QuantizeReport nearest = run("nearest", recipe);
+  recipe.rounding = {.method = RoundingMethod::kGptq, .bias_correction = true};
+  const QuantizeReport whole = run("whole", recipe);
+  for (std::size_t i = 0; i < whole.linears.size(); ++i) {
+    if (!whole.linears[i].name.starts_with("vision_tower.encoder.layers.0.")) continue;
+    // GPTQ goes away from the weights themselves.
+    EXPECT_GT(whole.linears[i].relative_error, nearest.linears[i].relative_error);
+  }
+  int asked = 0, stops = 0;
+  QuantizeOptions options{.overwrite = true, .data = path("data.jsonl"), .stop_requested = [&] {
+                            return ++asked % 4 == 0 && asked < 12;
+                          }};
+  QuantizeReport report;
+  do {
+    report = quantize(path("model"), path("parts"), recipe, options);
+    options.resume = true;
+  } while (report.stopped && ++stops < 20);
+  EXPECT_GE(stops, 1);
+  ASSERT_FALSE(report.stopped);
+  expect_same_files(path("whole"), path("parts"));
+  const VerifyReport verified = verify(path("whole"), {.against = path("model"), .run = false});
+  EXPECT_TRUE(verified.problems.empty());
+  EXPECT_THAT(verified.replaced, testing::Contains(HasSubstr("fc1.bias")));
+}
+
 TEST_F(VisionEncoderRunTest, ProgressEndsWhereItSaid) {
   Recipe recipe = with_tower(4);
   recipe.vision_encoder = VisionEncoderOptions{.epochs = 2, .batch = 3, .entropy_weight = 0.05};

@@ -17,6 +17,7 @@ namespace {
 namespace fs = std::filesystem;
 
 const fs::path kModel = fs::path(QVLM_TESTS_DIR) / "data" / "llava" / "hub_default";
+const RoundingOptions kGptq{.method = RoundingMethod::kGptq};
 
 Scheme activation_scheme(Granularity granularity) {
   return {.bits = 4, .granularity = granularity, .dynamic = granularity == Granularity::kToken};
@@ -114,7 +115,7 @@ TEST_P(TrialLayerTest, EveryLinearSeesItsOwnActivations) {
     layer.measure_scales(states_, {1.0});
     const LayerClips clips(DecoderLayer::kInputs);
     RoundedLinears codes =
-        layer.round_by_gptq(states_, InputWeights(DecoderLayer::kInputs), clips, {});
+        layer.round_by_gptq(states_, InputWeights(DecoderLayer::kInputs), clips, kGptq);
     return std::pair(std::move(codes), layer.schemes(clips));
   };
   const auto [codes, own] = run(mixed);
@@ -132,7 +133,7 @@ TEST_P(TrialLayerTest, TokensCountByInput) {
   const auto run = [&](const InputWeights& weights) {
     TrialLayer layer(unit_, floats_, config_, schemes_);
     layer.measure_scales(states_, {1.0});
-    return layer.round_by_gptq(states_, weights, LayerClips(DecoderLayer::kInputs), {});
+    return layer.round_by_gptq(states_, weights, LayerClips(DecoderLayer::kInputs), kGptq);
   };
   InputWeights weights(DecoderLayer::kInputs);
   const RoundedLinears alike = run(weights);
@@ -184,7 +185,7 @@ TEST(WideLayer, IsRoundedAlikeOnAnyNumberOfThreads) {
     TrialLayer layer(unit, root, config, schemes);
     const LayerClips clips(DecoderLayer::kInputs);
     RoundedLinears codes =
-        layer.round_by_gptq(states, InputWeights(DecoderLayer::kInputs), clips, {});
+        layer.round_by_gptq(states, InputWeights(DecoderLayer::kInputs), clips, kGptq);
     return std::pair(std::move(codes), layer.run(states, clips).front());
   };
   const auto [many, output] = round();
