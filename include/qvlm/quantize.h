@@ -103,10 +103,11 @@ using Alphas = std::vector<std::optional<double>>;
 // What calibration, plan and search found. Recipes without `search` have no plan and no blocks.
 struct SearchReport {
   CalibrationReport calibration;
-  std::vector<Alphas> alphas;   // of every layer, of every step of smoothing that searched
-  std::string strategy;         // of the plan
-  std::optional<double> h0;     // threshold of the plan, where its strategy has one
-  double allowed_forwards = 0;  // infinite: a threshold was given
+  std::vector<Alphas> alphas;  // of every layer, of every step of smoothing that searched
+  std::vector<std::int64_t> massive_channels;  // of the residual stream, that rotations left
+  std::string strategy;                        // of the plan
+  std::optional<double> h0;                    // threshold of the plan, where its strategy has one
+  double allowed_forwards = 0;                 // infinite: a threshold was given
   double planned_forwards = 0;
   std::vector<double> entropy;  // D(k, k+1) of neighbouring decoder layers; may be empty
   std::optional<PrecisionReport> precision;  // where the recipe has `precision`

@@ -70,6 +70,9 @@ struct RotateOptions {
   // The input of down projections whose input is quantized; turned while running, by the same pass
   // that makes its codes.
   bool down_input = true;
+  // Whether channels that hold much of the residual stream stay as they are, or the others would
+  // have little of the grid; found on the calibration data. A `smooth` before this one scales them.
+  bool massive_apart = false;
   std::uint64_t seed = 0;  // of the random signs
 };
 
@@ -237,7 +240,7 @@ struct Recipe {
   // its qvlm.json.
   std::optional<KvFormat> kv_cache = {};
 
-  // Whether a transform is measured on data: smooth, awq.
+  // Whether a transform is measured on data: smooth, awq, rotate with massive channels apart.
   bool smooths() const;
   // Whether quantize() walks the decoder on calibration data: to search, to choose precision, or to
   // round by GPTQ.

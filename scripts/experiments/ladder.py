@@ -24,6 +24,8 @@ METHODS = {
     "smooth + clips": ("smooth", "clips"),
     "rotate + clips": ("rotate", "clips"),
     "rotate + gptq": ("rotate", "gptq"),
+    "rotate apart + gptq": ("apart", "gptq"),
+    "searched + apart + gptq by gradient": ("smooth search", "apart", "gptq", "by gradient"),
     "smooth + rotate": ("smooth", "rotate"),
     "smooth + rotate + gptq": ("smooth", "rotate", "gptq"),
     "smooth + rotate + gptq by kind": ("smooth", "rotate", "gptq", "by kind"),
@@ -48,8 +50,9 @@ def rules_of(method, weight_bits, activation_bits, seed):
     rules = {"name": method, "default": {"weight": WEIGHTS[weight_bits]}, "overrides": DECODER_ONLY}
     if activation_bits < 16:
         rules["default"]["activation"] = {"bits": activation_bits, "granularity": "token"}
+    turn = {"seed": seed, **({} if activation_bits < 16 else {"down_input": False})}
     known = {"smooth": {"smooth": {}}, "smooth search": {"smooth": {"alpha": "search"}}, "awq": {"awq": {}},
-             "rotate": {"rotate": {"seed": seed, **({} if activation_bits < 16 else {"down_input": False})}}}
+             "rotate": {"rotate": turn}, "apart": {"rotate": {**turn, "massive_channels": "apart"}}}
     transforms = [known[step] for step in steps if step in known]
     if transforms:
         rules["transforms"] = transforms

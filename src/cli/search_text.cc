@@ -111,6 +111,13 @@ std::string alphas_text(const std::vector<Alphas>& layers) {
          " left as they are\n";
 }
 
+std::string massive_text(const std::vector<std::int64_t>& channels) {
+  std::string text;
+  for (const std::int64_t channel : channels)
+    text += (text.empty() ? "massive      channels " : ", ") + std::to_string(channel);
+  return text + " of the residual stream are not turned\n";
+}
+
 std::string precision_text(const PrecisionReport& report) {
   return "precision    " + format_fixed(report.bits_per_weight, 3) + " bits a weight, " +
          format_fixed(report.least_bits, 3) + " by the recipe's own scheme; predicted KL " +
@@ -139,6 +146,7 @@ std::string calibration_text(const CalibrationReport& report) {
 
 std::string search_text(const SearchReport& report) {
   std::string text = calibration_text(report.calibration);
+  if (!report.massive_channels.empty()) text += massive_text(report.massive_channels);
   if (!report.alphas.empty()) text += alphas_text(report.alphas);
   if (report.vision) text += vision_text(*report.vision);
   if (report.blocks.empty()) return text;

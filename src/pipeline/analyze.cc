@@ -102,7 +102,7 @@ Analysis run_analysis(const std::filesystem::path& model,
 
   Analysis result{.model = model.string(), .data = data.string(), .recipe = recipe.name};
   result.calibration = describe_samples(samples, manifest);
-  const auto floats = transform_weights(checkpoint, recipe, schemes, samples, progress);
+  const auto floats = transform_weights(checkpoint, recipe, schemes, samples, progress).weights;
   const Weights root(floats, Execution::kFloat);
   const SearchCost cost = search_cost(*recipe.search);
   result.tau = recipe.plan.tau;

@@ -8,6 +8,7 @@
 #include "pipeline/forecast.h"
 #include "pipeline/recipe.h"
 #include "search/token_importance.h"
+#include "transforms/massive_channels.h"
 #include "transforms/scale_search.h"
 
 namespace qvlm {
@@ -63,6 +64,13 @@ bool reads_first(const LinearShape& linear) {
   return !linear.name.ends_with(".k_proj") && !linear.name.ends_with(".v_proj");
 }
 
+// The float decoder on some samples.
+double massive_seconds(const Workload& work, const MachineSpeed& speed) {
+  const auto samples = static_cast<double>(std::max<std::int64_t>(work.samples, 1));
+  const double share = std::min(1.0, static_cast<double>(MassiveChannels::kSamples) / samples);
+  return share * static_cast<double>(work.config.text.layers) * decoder_flops(work) / speed.flops;
+}
+
 }  // namespace
 
 double forecast_precision(const Workload& work,
@@ -116,7 +124,10 @@ double forecast_smoothing(const Workload& work, const MachineSpeed& speed) {
   const auto layers = static_cast<double>(work.config.text.layers);
   double seconds = 0.0;
   for (const Transform& transform : work.recipe.transforms) {
-    if (std::holds_alternative<RotateOptions>(transform)) continue;
+    if (const auto* rotate = std::get_if<RotateOptions>(&transform)) {
+      if (rotate->massive_apart) seconds += massive_seconds(work, speed);
+      continue;
+    }
     const bool searches = searches_scales(transform);
     seconds +=
         ((searches ? 3.0 : 2.0) * layers * decoder_flops(work) + vision_flops(work)) / speed.flops;

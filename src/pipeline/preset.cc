@@ -97,7 +97,8 @@ Recipe Recipe::preset(std::string_view scheme,
   }
   // Eight bits do without the transform while running, and other programs with it.
   if (low_bits)
-    recipe.transforms.emplace_back(RotateOptions{.down_input = name.activation_bits < 8});
+    recipe.transforms.emplace_back(RotateOptions{.down_input = name.activation_bits < 8,
+                                                 .massive_apart = preset != Preset::kFast});
   if (preset != Preset::kFast && low_bits)
     recipe.rounding = {.method = RoundingMethod::kGptq, .by_gradient = true};
   if (preset == Preset::kBest) recipe.search = make_search(name);

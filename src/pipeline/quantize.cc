@@ -101,7 +101,7 @@ class Quantization {
     if (recipe_.needs_data()) {
       search_and_write();
     } else {
-      floats_ = transform_weights(checkpoint_, recipe_, schemes_, {}, progress_);
+      floats_ = transform_weights(checkpoint_, recipe_, schemes_, {}, progress_).weights;
       write(options_.overwrite);
     }
     report_.source_bytes = checkpoint_.file_bytes();
@@ -146,8 +146,9 @@ void Quantization::search_and_write() {
   const CalibrationSamples samples = load_samples(
       checkpoint_.folder(), manifest.sample(recipe_.calibration.samples, recipe_.calibration.seed));
   const auto start = std::chrono::steady_clock::now();
-  floats_ = transform_weights(checkpoint_, recipe_, schemes_, samples, progress_,
-                              {&journal, options_.stop_requested});
+  TransformedModel transformed = transform_weights(checkpoint_, recipe_, schemes_, samples,
+                                                   progress_, {&journal, options_.stop_requested});
+  floats_ = std::move(transformed.weights);
   report_.stopped = floats_ == nullptr;
   if (report_.stopped) return;
   const double transform_seconds = seconds_since(start);
@@ -155,6 +156,7 @@ void Quantization::search_and_write() {
                                 options_.stop_requested, journal, progress_);
   search.report.calibration = describe_samples(samples, manifest);
   search.report.alphas = journal.alphas();
+  search.report.massive_channels = std::move(transformed.massive_channels);
   search.report.other_seconds += transform_seconds;
   schemes_ = std::move(search.schemes);
   codes_ = std::move(search.codes);

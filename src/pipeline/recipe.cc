@@ -81,7 +81,8 @@ std::optional<HadamardInput> find_hadamard(const Recipe& recipe,
 
 bool Recipe::smooths() const {
   return std::ranges::any_of(transforms, [](const Transform& transform) {
-    return !std::holds_alternative<RotateOptions>(transform);
+    const auto* rotate = std::get_if<RotateOptions>(&transform);
+    return rotate == nullptr || rotate->massive_apart;
   });
 }
 

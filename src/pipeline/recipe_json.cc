@@ -85,6 +85,7 @@ Json transform_json(const RotateOptions& options) {
   json.set("residual_stream", options.residual_stream ? Json(*options.residual_stream) : Json());
   json.set("values", options.values);
   json.set("down_input", options.down_input);
+  json.set("massive_channels", options.massive_apart ? "apart" : "turn");
   json.set("seed", seed_json(options.seed));
   return json;
 }

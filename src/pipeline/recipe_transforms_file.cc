@@ -23,12 +23,15 @@ AwqOptions read_awq(const YamlReader& yaml, const YAML::Node& node) {
 }
 
 RotateOptions read_rotate(const YamlReader& yaml, const YAML::Node& node) {
-  yaml.check_keys(node, "'rotate'", {"residual_stream", "values", "down_input", "seed"});
+  yaml.check_keys(node, "'rotate'",
+                  {"residual_stream", "values", "down_input", "massive_channels", "seed"});
   RotateOptions options;
   if (node["residual_stream"].IsDefined())
     options.residual_stream = yaml.required<bool>(node, "residual_stream");
   options.values = yaml.optional<bool>(node, "values", options.values);
   options.down_input = yaml.optional<bool>(node, "down_input", options.down_input);
+  options.massive_apart = yaml.choice<bool>(
+      node, "massive_channels", {{"turn", false}, {"apart", true}}, options.massive_apart);
   options.seed = yaml.optional<std::uint64_t>(node, "seed", options.seed);
   require(options.residual_stream.value_or(true) || options.values || options.down_input,
           ErrorKind::kInvalidArgument, yaml.where(node), "'rotate' turns nothing");

@@ -55,6 +55,13 @@ std::optional<VisionLoss> optional_loss(const Json& node) {
   return node.is_null() ? std::nullopt : std::optional(loss_from_json(node));
 }
 
+Json channels_to_json(const std::vector<std::int64_t>& channels) {
+  Json list = Json::array();
+  for (const std::int64_t channel : channels)
+    list.append(channel);
+  return list;
+}
+
 }  // namespace
 
 Json list_to_json(const std::vector<double>& values) {
@@ -209,6 +216,8 @@ Json search_to_json(const SearchReport& report) {
   Json json = Json::object();
   set_calibration(report.calibration, json);
   if (!report.alphas.empty()) json.set("alphas", alphas_to_json(report.alphas));
+  if (!report.massive_channels.empty())
+    json.set("massive_channels", channels_to_json(report.massive_channels));
   json.set("strategy", report.strategy);
   json.set("h0", optional_to_json(report.h0));
   json.set("allowed_forwards", report.allowed_forwards);
@@ -230,6 +239,8 @@ SearchReport search_from_json(const Json& node) {
                         node.get_string("data_sha256")};
   if (const Json alphas = node.find("alphas"); !alphas.is_null())
     report.alphas = alphas_from_json(alphas);
+  if (const Json channels = node.find("massive_channels"); !channels.is_null())
+    report.massive_channels = channels.as_ints();
   report.strategy = node.get_string("strategy");
   report.h0 = optional_double(node.get("h0"));
   report.allowed_forwards = double_or_infinite(node.get("allowed_forwards"));

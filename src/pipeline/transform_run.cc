@@ -1,5 +1,6 @@
 #include "pipeline/transform_run.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/error.h"
@@ -7,6 +8,7 @@
 #include "model/checkpoint_weights.h"
 #include "pipeline/decoder_inputs.h"
 #include "search/trial_layer.h"
+#include "transforms/massive_channels.h"
 #include "transforms/rotate.h"
 #include "transforms/scale_search.h"
 #include "transforms/smooth.h"
@@ -40,8 +42,14 @@ class Transforms {
   // Whether it was not stopped.
   bool run(const std::vector<Transform>& transforms);
   std::shared_ptr<const TransformedWeights> weights() const { return weights_; }
+  const std::vector<std::int64_t>& massive_channels() const { return massive_; }
 
  private:
+  bool find_massive_channels();
+  // Channels of the residual stream that this rotation leaves.
+  std::vector<std::int64_t> left_by(const std::optional<RotateOptions>& rotate) const {
+    return rotate && rotate->massive_apart ? massive_ : std::vector<std::int64_t>();
+  }
   bool smooth(const SmoothStep& step);
   TensorMaps smooth(const SmoothStep& step, const TrialLayer& layer, const Unit& unit);
   MeasuredInputs measure_inputs(const TrialLayer& layer, bool rows) const;
@@ -52,8 +60,28 @@ class Transforms {
   const ProgressCallback& progress_;
   const Resumable& resumable_;
   std::shared_ptr<TransformedWeights> weights_;
-  States states_;  // in front of the layer that is smoothed
+  States states_;                      // in front of the layer that is smoothed
+  std::vector<std::int64_t> massive_;  // channels that rotations leave
 };
+
+// Whether it was not stopped. On some samples: what holds much of every token shows on few.
+bool Transforms::find_massive_channels() {
+  require(!samples_.samples.empty(), ErrorKind::kInternal, "massive channels: no samples");
+  const std::size_t count = std::min(MassiveChannels::kSamples, samples_.samples.size());
+  const Weights root(weights_, Execution::kFloat);
+  const LinearSchemes nothing_rounded;
+  States states = run_to_decoder(root, config_, slice(samples_.samples, 0, count));
+  MassiveChannels found;
+  for (const Unit& unit : decoder_units(config_)) {
+    if (resumable_.stop_requested && resumable_.stop_requested()) return false;
+    if (progress_) progress_({unit.index, config_.text.layers, "massive channels"});
+    for (const at::Tensor& state : states)
+      found.add(state);
+    states = TrialLayer(unit, root, config_, nothing_rounded).run_float(states);
+  }
+  massive_ = found.find();
+  return true;
+}
 
 // The inputs of a layer's linears when it runs in float.
 MeasuredInputs Transforms::measure_inputs(const TrialLayer& layer, bool rows) const {
@@ -116,21 +144,33 @@ std::optional<RotateOptions> next_rotation(const std::vector<Transform>& transfo
     const auto* rotate = std::get_if<RotateOptions>(&transforms[i]);
     if (rotate == nullptr) continue;
     if (!next) next = *rotate;
-    if (next->residual_stream == false) next->residual_stream = rotate->residual_stream;
+    if (next->residual_stream != false) continue;
+    next->residual_stream = rotate->residual_stream;
+    next->massive_apart = rotate->massive_apart;
   }
   return next;
 }
 
+// Whether a rotation keeps massive channels apart that it would turn.
+bool keeps_massive_apart(const ModelConfig& config, const std::vector<Transform>& transforms) {
+  return std::ranges::any_of(transforms, [&](const Transform& transform) {
+    const auto* rotate = std::get_if<RotateOptions>(&transform);
+    return rotate != nullptr && rotate->massive_apart && turns_residual_stream(config, *rotate);
+  });
+}
+
 bool Transforms::run(const std::vector<Transform>& transforms) {
+  if (keeps_massive_apart(config_, transforms) && !find_massive_channels()) return false;
   std::int64_t searched = 0;  // layers of the smoothings before
   for (std::size_t i = 0; i < transforms.size(); ++i) {
     if (const auto* rotate = std::get_if<RotateOptions>(&transforms[i])) {
-      weights_->add(make_rotation(config_, *weights_, *rotate));
+      weights_->add(make_rotation(config_, *weights_, *rotate, left_by(*rotate)));
       continue;
     }
     const auto* smooth_options = std::get_if<SmoothOptions>(&transforms[i]);
     const ScaleRule rule = smooth_options != nullptr ? ScaleRule::kSmoothQuant : ScaleRule::kAwq;
     SmoothStep step{searched, {rule, next_rotation(transforms, i + 1)}, {}};
+    step.smoothing.massive = left_by(step.smoothing.before);
     if (smooth_options != nullptr) step.alpha = smooth_options->alpha;
     if (!smooth(step)) return false;
     if (!step.alpha) searched += config_.text.layers;
@@ -149,14 +189,15 @@ void check_transforms(const Checkpoint& checkpoint, const Recipe& recipe) {
   }
 }
 
-std::shared_ptr<const TransformedWeights> transform_weights(const Checkpoint& checkpoint,
-                                                            const Recipe& recipe,
-                                                            const LinearSchemes& schemes,
-                                                            const CalibrationSamples& samples,
-                                                            const ProgressCallback& progress,
-                                                            const Resumable& resumable) {
+TransformedModel transform_weights(const Checkpoint& checkpoint,
+                                   const Recipe& recipe,
+                                   const LinearSchemes& schemes,
+                                   const CalibrationSamples& samples,
+                                   const ProgressCallback& progress,
+                                   const Resumable& resumable) {
   Transforms transforms(checkpoint, schemes, samples, progress, resumable);
-  return transforms.run(recipe.transforms) ? transforms.weights() : nullptr;
+  if (!transforms.run(recipe.transforms)) return {};
+  return {transforms.weights(), transforms.massive_channels()};
 }
 
 }  // namespace qvlm

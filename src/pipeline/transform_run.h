@@ -4,8 +4,10 @@
 
 #include <qvlm/quantize.h>
 
+#include <cstdint>
 #include <functional>
 #include <memory>
+#include <vector>
 
 #include "calib/samples.h"
 #include "io/declare_quantization.h"
@@ -24,14 +26,19 @@ struct Resumable {
   std::function<bool()> stop_requested = {};  // asked at every layer; may be empty
 };
 
-// schemes: of the recipe. samples: what smoothing is measured on; may be empty for recipes that do
-// not smooth. Progress counts layers. Null when it was stopped. Throws what make_rotation() and the
-// journal do, and kInternal for smoothing without samples.
-std::shared_ptr<const TransformedWeights> transform_weights(const Checkpoint& checkpoint,
-                                                            const Recipe& recipe,
-                                                            const LinearSchemes& schemes,
-                                                            const CalibrationSamples& samples,
-                                                            const ProgressCallback& progress,
-                                                            const Resumable& resumable = {});
+struct TransformedModel {
+  std::shared_ptr<const TransformedWeights> weights;  // null when it was stopped
+  std::vector<std::int64_t> massive_channels;         // that rotations left as they are
+};
+
+// schemes: of the recipe. samples: what is measured on; may be empty for recipes that
+// do not (Recipe::smooths). Progress counts layers. Throws what make_rotation() and the
+// journal do, and kInternal for measuring without samples.
+TransformedModel transform_weights(const Checkpoint& checkpoint,
+                                   const Recipe& recipe,
+                                   const LinearSchemes& schemes,
+                                   const CalibrationSamples& samples,
+                                   const ProgressCallback& progress,
+                                   const Resumable& resumable = {});
 
 }  // namespace qvlm

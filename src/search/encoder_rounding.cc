@@ -85,11 +85,11 @@ std::vector<Place> EncoderRounder::list_places(const Unit& unit,
     if (scheme == schemes_.end()) continue;
     const LinearShape& shape = shapes_.at(name);
     const at::Tensor stored = floats_->load(name + ".weight", {shape.out, shape.in});
-    places.push_back({name,
-                      i,
-                      {weight_to_round(stored.to(at::kFloat), scheme->second),
-                       linears[i].linear->bias(), stored.scalar_type(), scheme->second,
-                       static_cast<std::size_t>(linears[i].input)}});
+    places.push_back(
+        {name,
+         i,
+         {weight_to_round(stored.to(at::kFloat), scheme->second), linears[i].linear->bias(),
+          stored.scalar_type(), scheme->second, static_cast<std::size_t>(linears[i].input)}});
   }
   return places;
 }
@@ -111,7 +111,8 @@ RoundedLinears EncoderRounder::round(const Unit& unit,
       *own[places[i].index].linear = replaced[i];
     watched.forward(input_of(samples[sample]));
   };
-  const std::vector<RoundedLinear> found = round_linears(linears, samples.size(), run, {}, options_);
+  const std::vector<RoundedLinear> found =
+      round_linears(linears, samples.size(), run, {}, options_);
   RoundedLinears codes;
   for (std::size_t i = 0; i < places.size(); ++i) {
     codes[places[i].name] = to_quantized_weight(found[i].weight);

@@ -10,19 +10,20 @@ class DecoderRotation {
   DecoderRotation(const ModelConfig& config, const WeightSource& weights)
       : config_(config), weights_(weights) {}
 
-  void turn_residual_stream(const Rotation& rotation);
+  void turn_residual_stream(const Rotation& rotation, const std::vector<std::int64_t>& massive);
   void turn_values(const Rotation& rotation);
   TensorMaps take() { return std::move(maps_); }
 
  private:
   // The linear writes to the residual stream.
   void turn_output(const std::string& linear, bool bias);
-  // The norm's linears read its output; its gain becomes theirs.
+  // The norm's linears read its output; its gain becomes theirs, but for channels that stay.
   void turn_inputs(const std::string& norm, const std::vector<std::string>& linears);
 
   const ModelConfig& config_;
   const WeightSource& weights_;
   Rotation stream_;
+  at::Tensor turned_;  // [hidden] bool
   TensorMaps maps_;
 };
 
@@ -35,15 +36,19 @@ void DecoderRotation::turn_inputs(const std::string& norm,
                                   const std::vector<std::string>& linears) {
   const at::Tensor gain =
       weights_.load(norm + ".weight", {config_.text.hidden_size}).to(at::kFloat);
-  maps_[norm + ".weight"].becomes_one = true;
+  maps_[norm + ".weight"].becomes_one = turned_;
   for (const std::string& linear : linears) {
-    maps_[linear + ".weight"].in_scale = gain;
+    maps_[linear + ".weight"].in_scale = at::where(turned_, gain, at::ones_like(gain));
     maps_[linear + ".weight"].in_rotation = stream_;
   }
 }
 
-void DecoderRotation::turn_residual_stream(const Rotation& rotation) {
+void DecoderRotation::turn_residual_stream(const Rotation& rotation,
+                                           const std::vector<std::int64_t>& massive) {
   stream_ = rotation;
+  turned_ = at::ones({config_.text.hidden_size}, at::kBool);
+  for (const std::int64_t channel : massive)
+    turned_[channel] = false;
   maps_["decoder.embed_tokens.weight"].in_rotation = stream_;
   turn_output("projector.linear_2", config_.projector_bias);
   for (std::int64_t i = 0; i < config_.text.layers; ++i) {
@@ -75,20 +80,27 @@ bool turns_residual_stream(const ModelConfig& config, const RotateOptions& optio
   return options.residual_stream.value_or(!config.tied_head);
 }
 
+Rotation stream_rotation(const ModelConfig& config,
+                         const RotateOptions& options,
+                         const std::vector<std::int64_t>& massive) {
+  return Rotation(config.text.hidden_size, options.seed, massive);
+}
+
 Rotation value_rotation(const ModelConfig& config, const RotateOptions& options) {
   return options.values ? Rotation(config.text.head_dim, options.seed + 1) : Rotation();
 }
 
 TensorMaps make_rotation(const ModelConfig& config,
                          const WeightSource& weights,
-                         const RotateOptions& options) {
+                         const RotateOptions& options,
+                         const std::vector<std::int64_t>& massive) {
   const bool residual_stream = turns_residual_stream(config, options);
   require(!residual_stream || !config.tied_head, ErrorKind::kUnsupported,
           "rotate: this model's head is its embedding table, and the two would be turned "
           "differently; leave residual_stream out of the recipe, or make it false");
   DecoderRotation rotation(config, weights);
   if (residual_stream)
-    rotation.turn_residual_stream(Rotation(config.text.hidden_size, options.seed));
+    rotation.turn_residual_stream(stream_rotation(config, options, massive), massive);
   if (options.values) rotation.turn_values(value_rotation(config, options));
   return rotation.take();
 }

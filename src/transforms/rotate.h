@@ -5,6 +5,9 @@
 
 #include <qvlm/recipe.h>
 
+#include <cstdint>
+#include <vector>
+
 #include "io/hf_config.h"
 #include "transforms/transformed_weights.h"
 
@@ -13,14 +16,21 @@ namespace qvlm {
 // Whether the residual stream of this model is turned.
 bool turns_residual_stream(const ModelConfig& config, const RotateOptions& options);
 
+// What the residual stream is turned by. massive: channels of it that stay as they are.
+Rotation stream_rotation(const ModelConfig& config,
+                         const RotateOptions& options,
+                         const std::vector<std::int64_t>& massive);
+
 // What the values of every head are turned by; none where options say so.
 Rotation value_rotation(const ModelConfig& config, const RotateOptions& options);
 
 // weights: as they are now; gains are read from them, since a norm commutes with a turn only once
-// its gain is part of the weights behind it. Throws kUnsupported where the residual stream of a
+// its gain is part of the weights behind it. massive: channels of the residual stream that stay as
+// they are, gains included. Throws kUnsupported where the residual stream of a
 // model with a tied head is to be turned: its table would have to hold two different matrices.
 TensorMaps make_rotation(const ModelConfig& config,
                          const WeightSource& weights,
-                         const RotateOptions& options);
+                         const RotateOptions& options,
+                         const std::vector<std::int64_t>& massive = {});
 
 }  // namespace qvlm

@@ -5,6 +5,7 @@
 #include <qvlm/kernels.h>
 
 #include <cstdint>
+#include <vector>
 
 #include "tensor/tensor.h"
 
@@ -13,16 +14,25 @@ namespace qvlm {
 class Rotation {
  public:
   Rotation() = default;  // none
-  // Turns each run of `width` values of a row, all runs alike. seed: of the signs.
-  Rotation(std::int64_t width, std::uint64_t seed);
+  // Turns each run of `width` values of a row, all runs alike. seed: of the signs. apart: places in
+  // the run that stay as they are; only the others are mixed.
+  Rotation(std::int64_t width, std::uint64_t seed, const std::vector<std::int64_t>& apart = {});
 
-  explicit operator bool() const { return signs_.defined(); }
+  explicit operator bool() const { return !turns_.empty(); }
   at::Tensor rows(const at::Tensor& x) const;     // [.., in] float32 -> x R
   at::Tensor columns(const at::Tensor& x) const;  // [out, ..] or [out] -> R^T x
 
  private:
-  at::Tensor signs_;  // [width] float32
-  kernels::Hadamard hadamard_;
+  // Some neighbours among the places that are mixed.
+  struct Turn {
+    std::int64_t first = 0;
+    at::Tensor signs;  // [width] float32
+    kernels::Hadamard hadamard;
+  };
+
+  std::int64_t width_ = 0;
+  at::Tensor mixed_;         // places int64; undefined: all
+  std::vector<Turn> turns_;  // one after the other
 };
 
 }  // namespace qvlm

@@ -83,14 +83,13 @@ double ScaleSearch::error(const at::Tensor& scales) const {
   return trials_.empty() ? 0.0 : sum / static_cast<double>(trials_.size());
 }
 
-std::optional<double> ScaleSearch::find(
-    const std::function<at::Tensor(double alpha)>& scales_of) const {
+std::optional<double> ScaleSearch::find(const std::function<at::Tensor(double alpha)>& scales_of,
+                                        const at::Tensor& otherwise) const {
   if (trials_.empty()) return std::nullopt;
-  std::vector<double> errors(kSteps + 2);  // the last one: as they are
+  std::vector<double> errors(kSteps + 2);  // the last one: otherwise
   for_each_apart(std::ssize(errors), [&](std::int64_t i) {
     const c10::InferenceMode inference;
-    const at::Tensor scales =
-        i > kSteps ? at::Tensor() : scales_of(static_cast<double>(i) / kSteps);
+    const at::Tensor scales = i > kSteps ? otherwise : scales_of(static_cast<double>(i) / kSteps);
     errors[static_cast<std::size_t>(i)] = error(scales);
   });
   const auto best = std::min_element(errors.begin(), errors.end() - 1);

@@ -31,10 +31,11 @@ class ScaleSearch {
   double error(const at::Tensor& scales) const;
 
   // The alpha of 0, 0.05, ... 1 whose scales have the least error, of equal ones the lowest;
-  // nothing where none has less than no scales at all. Does not depend on the number of threads.
-  // Beside some copies of the rows and of their products, each takes a few copies of kRows rows of
-  // a weight.
-  std::optional<double> find(const std::function<at::Tensor(double alpha)>& scales_of) const;
+  // nothing where none has less than `otherwise`, undefined for no scales at all. Does not depend
+  // on the number of threads. Beside some copies of the rows and of their products, each takes a
+  // few copies of kRows rows of a weight.
+  std::optional<double> find(const std::function<at::Tensor(double alpha)>& scales_of,
+                             const at::Tensor& otherwise = {}) const;
 
   static constexpr std::int64_t kRows = 512;     // of a weight that are rounded at a time
   static constexpr std::int64_t kTokens = 1024;  // that are enough to search with

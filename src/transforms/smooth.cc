@@ -84,19 +84,24 @@ class LayerSmoothing {
       if (linear.name.starts_with(name_))
         linears_[static_cast<std::size_t>(DecoderLayer::input_of(linear.name))].push_back(linear);
     }
-    if (smoothing.before) turn_ = value_rotation(config, *smoothing.before);
+    if (!smoothing.before) return;
+    turn_ = value_rotation(config, *smoothing.before);
+    if (!turns_residual_stream(config, *smoothing.before)) return;
+    stream_ = stream_rotation(config, *smoothing.before, smoothing.massive);
+    massive_ = at::zeros({config.text.hidden_size}, at::kBool);
+    for (const std::int64_t channel : smoothing.massive)
+      massive_[channel] = true;
   }
 
-  std::optional<double> search(std::size_t input, const LinearSchemes& schemes) const {
-    return ScaleSearch(weights_, linears_[input], schemes, inputs_.at(input).rows,
-                       is_mixed_values(input) ? turn_ : Rotation())
-        .find(scales_of(input));
-  }
+  std::optional<double> search(std::size_t input, const LinearSchemes& schemes) const;
   void fold(std::size_t input, double alpha, TensorMaps& maps) const;
 
  private:
   // As they can be folded.
   ScalesOf scales_of(std::size_t input) const;
+  // Behind a norm whose output a rotation turns: 1 but for massive channels.
+  ScalesOf massive_scales_of(std::size_t input) const;
+  ScalesOf rule_of(std::size_t input) const;
   std::string norm_before(std::size_t input) const;
   void fold_into_linear(const std::string& linear,
                         const at::Tensor& scales,
@@ -112,15 +117,50 @@ class LayerSmoothing {
   const MeasuredInputs& inputs_;
   ScaleRule rule_;
   std::vector<std::vector<LinearShape>> linears_;  // by input
-  Rotation turn_;                                  // of the values, to come
+  Rotation turn_, stream_;                         // of values and residual stream, to come
+  at::Tensor massive_;  // [hidden] bool, where the residual stream is turned
 };
 
-ScalesOf LayerSmoothing::scales_of(std::size_t input) const {
+// Behind a norm the rotation takes the other channels' gains into the weights.
+std::optional<double> LayerSmoothing::search(std::size_t input,
+                                             const LinearSchemes& schemes) const {
   const MeasuredInput& measured = inputs_.at(input);
-  const ScalesOf rule =
-      rule_ == ScaleRule::kAwq
-          ? awq_rule(measured.rows)
-          : smooth_rule(weight_magnitudes(weights_, linears_[input]), measured.statistics);
+  const ScalesOf scales = scales_of(input);
+  const std::string norm = norm_before(input);
+  if (norm.empty() || !massive_.defined()) {
+    return ScaleSearch(weights_, linears_[input], schemes, measured.rows,
+                       is_mixed_values(input) ? turn_ : Rotation())
+        .find(scales);
+  }
+  const at::Tensor gain =
+      weights_.load(norm + ".weight", {linears_[input].front().in}).to(at::kFloat);
+  const at::Tensor folded = at::where(massive_ | (gain == 0), at::ones_like(gain), gain);
+  const ScalesOf with_gains = [&](double alpha) { return folded * scales(alpha); };
+  return ScaleSearch(weights_, linears_[input], schemes, measured.rows, stream_)
+      .find(with_gains, folded);
+}
+
+ScalesOf LayerSmoothing::massive_scales_of(std::size_t input) const {
+  const at::Tensor gain =
+      weights_.load(norm_before(input) + ".weight", {linears_[input].front().in}).to(at::kDouble);
+  const at::Tensor power = inputs_.at(input).statistics.second_moment();
+  // As the rotation will have them, which takes their gains.
+  const at::Tensor others =
+      (power / gain.square()).masked_select(massive_.logical_not() & (gain != 0)).mean();
+  const at::Tensor ratio = (power / others.clamp_min(kLeast * kLeast)).sqrt().to(at::kFloat);
+  const at::Tensor larger = at::where(massive_, ratio.clamp(1.0, kMost), at::ones_like(ratio));
+  return [larger](double alpha) { return larger.pow(alpha); };
+}
+
+ScalesOf LayerSmoothing::rule_of(std::size_t input) const {
+  const MeasuredInput& measured = inputs_.at(input);
+  if (massive_.defined() && !norm_before(input).empty()) return massive_scales_of(input);
+  if (rule_ == ScaleRule::kAwq) return awq_rule(measured.rows);
+  return smooth_rule(weight_magnitudes(weights_, linears_[input]), measured.statistics);
+}
+
+ScalesOf LayerSmoothing::scales_of(std::size_t input) const {
+  const ScalesOf rule = rule_of(input);
   if (is_mixed_values(input)) {
     return [this, rule](double alpha) {
       return repeat_over_heads(share_over_heads(rule(alpha), text_), text_);
@@ -166,6 +206,7 @@ void LayerSmoothing::fold(std::size_t input, double alpha, TensorMaps& maps) con
 std::vector<bool> smoothed_inputs(const ModelConfig& config, const Smoothing& smoothing) {
   std::vector<bool> smoothed(DecoderLayer::kInputs, true);
   if (!smoothing.before || !turns_residual_stream(config, *smoothing.before)) return smoothed;
+  if (!smoothing.massive.empty()) return smoothed;
   for (const char* linear : {"self_attn.q_proj", "mlp.gate_proj"})
     smoothed[static_cast<std::size_t>(DecoderLayer::input_of(linear))] = false;
   return smoothed;

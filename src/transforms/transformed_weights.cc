@@ -6,7 +6,7 @@
 namespace qvlm {
 
 at::Tensor TensorMap::apply(const at::Tensor& tensor) const {
-  if (becomes_one) return at::ones_like(tensor);
+  if (becomes_one.defined()) return at::where(becomes_one, at::ones_like(tensor), tensor);
   at::Tensor result = tensor;
   if (in_scale.defined()) result = result * in_scale;
   if (in_rotation) result = in_rotation.rows(result);

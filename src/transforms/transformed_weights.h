@@ -21,7 +21,8 @@ namespace qvlm {
 struct TensorMap {
   at::Tensor in_scale, out_scale;  // [in], [out] float32; undefined: none
   Rotation in_rotation, out_rotation;
-  bool becomes_one = false;  // a gain that the weights behind it have taken over
+  // Of a gain, where the weights behind it have taken it over: [out] bool; undefined: nowhere.
+  at::Tensor becomes_one;
 
   at::Tensor apply(const at::Tensor& tensor) const;  // float32
 };

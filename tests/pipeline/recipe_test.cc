@@ -119,7 +119,8 @@ TEST(RecipeTest, TransformsAndRoundingAreRead) {
   const fs::path file = folder.path() / "r.yaml";
   std::ofstream(file)
       << "name: r\ndefault: {weight: {bits: 4}, activation: {bits: 4}}\n"
-         "transforms:\n  - smooth: {alpha: 0.7}\n  - rotate: {values: false, seed: 3}\n"
+         "transforms:\n  - smooth: {alpha: 0.7}\n  - rotate: {values: false, massive_channels: "
+         "apart, seed: 3}\n"
          "rounding: {method: gptq, damping: 0.1, act_order: false, token_weights: gradient, "
          "bias_correction: true}\n"
          "calibration: {samples: 5}\n";
@@ -128,6 +129,7 @@ TEST(RecipeTest, TransformsAndRoundingAreRead) {
   EXPECT_EQ(*std::get<SmoothOptions>(recipe.transforms[0]).alpha, 0.7);
   const auto& rotate = std::get<RotateOptions>(recipe.transforms[1]);
   EXPECT_TRUE(!rotate.residual_stream && rotate.down_input && !rotate.values);
+  EXPECT_TRUE(rotate.massive_apart);
   EXPECT_EQ(rotate.seed, 3U);
   EXPECT_EQ(recipe.rounding.method, RoundingMethod::kGptq);
   EXPECT_EQ(recipe.rounding.damping, 0.1);

@@ -6,6 +6,8 @@
 #include <qvlm/quantize.h>
 #include <qvlm/verify.h>
 
+#include <cstring>
+
 #include "base/error.h"
 #include "base/mapped_file.h"
 #include "base/parallel.h"
@@ -113,7 +115,7 @@ TEST_F(TransformsRunTest, GptqWeighsTokensByGradientWhereAsked) {
 }
 
 TEST_F(TransformsRunTest, TheSameInputsGiveTheSameBytesAlsoAfterAStop) {
-  Recipe all = recipe(4, {SmoothOptions{}, RotateOptions{}});
+  Recipe all = recipe(4, {SmoothOptions{}, RotateOptions{.massive_apart = true}});
   all.rounding.method = RoundingMethod::kGptq;
   all.search = SearchOptions{.activation_clip = {1.0, 0.8}};
   all.plan.strategy = PlanStrategy::kNone;
@@ -142,8 +144,8 @@ TEST_F(TransformsRunTest, SearchedScalesDoNotDependOnThreads) {
 }
 
 TEST_F(TransformsRunTest, SmoothingGoesOnWhereItWasStopped) {
-  const Recipe scales =
-      recipe(4, {SmoothOptions{std::nullopt}, AwqOptions{}, SmoothOptions{}, RotateOptions{}});
+  const Recipe scales = recipe(4, {SmoothOptions{std::nullopt}, AwqOptions{}, SmoothOptions{},
+                                   RotateOptions{.massive_apart = true}});
   const QuantizeReport whole = run("whole", scales);
   EXPECT_EQ(whole.search->alphas.size(), 4U);  // two layers, two steps that search
   const Json kept = Json::load(path("whole") / "qvlm.json").get("search");
@@ -153,7 +155,8 @@ TEST_F(TransformsRunTest, SmoothingGoesOnWhereItWasStopped) {
   for (const int layers : {1, 2, 4}) {
     int asked = 0;
     QuantizeOptions options{.data = path("data.jsonl"), .resume = layers > 1};
-    options.stop_requested = [&] { return ++asked > layers; };
+    // It asks at each of the two layers before, where massive channels are looked for.
+    options.stop_requested = [&] { return ++asked > 2 + layers; };
     EXPECT_TRUE(quantize(path("model"), path("out"), scales, options).stopped);
     EXPECT_FALSE(fs::exists(path("out")));
     EXPECT_NE(read_text_file(journal), before);
@@ -162,6 +165,38 @@ TEST_F(TransformsRunTest, SmoothingGoesOnWhereItWasStopped) {
   quantize(path("model"), path("out"), scales, {.data = path("data.jsonl"), .resume = true});
   expect_same_files(path("whole"), path("out"));
   EXPECT_FALSE(fs::exists(journal));
+}
+
+// Multiplies a channel of the embedding table.
+void amplify_channel(const fs::path& model, std::size_t channel, std::size_t hidden, float factor) {
+  for (const auto& entry : fs::directory_iterator(model)) {
+    if (entry.path().extension() != ".safetensors") continue;
+    edit_weights(entry.path(), [&](std::vector<EditedTensor>& tensors) {
+      for (EditedTensor& tensor : tensors) {
+        if (!tensor.info.name.ends_with("embed_tokens.weight")) continue;
+        std::vector<float> values(tensor.bytes.size() / sizeof(float));
+        std::memcpy(values.data(), tensor.bytes.data(), tensor.bytes.size());
+        for (std::size_t i = channel; i < values.size(); i += hidden)
+          values[i] *= factor;
+        std::memcpy(tensor.bytes.data(), values.data(), tensor.bytes.size());
+      }
+    });
+  }
+}
+
+TEST_F(TransformsRunTest, MassiveChannelsAreFoundAndReported) {
+  const Recipe apart =
+      recipe(8, {SmoothOptions{std::nullopt}, RotateOptions{.massive_apart = true}});
+  EXPECT_TRUE(run("plain", apart).search->massive_channels.empty());
+  const auto hidden = load_model_config(Checkpoint::open(path("model"))).text.hidden_size;
+  amplify_channel(path("model"), 5, static_cast<std::size_t>(hidden), 30.0f);
+  const QuantizeReport report = run("out", apart);
+  EXPECT_THAT(report.search->massive_channels, testing::ElementsAre(5));
+  EXPECT_EQ(search_from_json(search_to_json(*report.search)).massive_channels,
+            report.search->massive_channels);
+  EXPECT_LT(
+      relative_difference(logits("out", Execution::kPacked), logits("model", Execution::kFloat)),
+      0.05);
 }
 
 TEST_F(TransformsRunTest, RotationAloneNeedsNoData) {

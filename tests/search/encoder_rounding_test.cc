@@ -38,9 +38,9 @@ class EncoderRoundingTest : public testing::Test {
   }
 
   at::Tensor features(const EncoderRounding& rounding) const {
-    return features(Weights(std::make_shared<RoundedWeights>(floats_, tiny_.schemes,
-                                                             rounding.replaced, rounding.codes),
-                            Execution::kPacked));
+    return features(Weights(
+        std::make_shared<RoundedWeights>(floats_, tiny_.schemes, rounding.replaced, rounding.codes),
+        Execution::kPacked));
   }
 
   TinyStudy tiny_{"hub_default"};
@@ -76,10 +76,9 @@ TEST_F(EncoderRoundingTest, CorrectedBiasesKeepTheMeanOfAnOutput) {
   run_unit(list_units(tiny_.config).front(), tiny_.root, tiny_.config, running);
   std::vector<at::Tensor> rows;
   for (const StreamedSample& sample : running)
-    rows.push_back(at::layer_norm(sample.hidden, {hidden},
-                                  tiny_.root.get(layer + "layer_norm1.weight", {hidden}),
-                                  tiny_.root.get(layer + "layer_norm1.bias", {hidden}),
-                                  tiny_.config.vision.layer_norm_eps));
+    rows.push_back(at::layer_norm(
+        sample.hidden, {hidden}, tiny_.root.get(layer + "layer_norm1.weight", {hidden}),
+        tiny_.root.get(layer + "layer_norm1.bias", {hidden}), tiny_.config.vision.layer_norm_eps));
   const at::Tensor x = at::cat(rows).to(at::kBFloat16).to(at::kFloat);
   const at::Tensor weight = tiny_.root.get(linear + ".weight", {hidden, hidden});
   const at::Tensor bias = tiny_.root.get(linear + ".bias", {hidden});
@@ -127,9 +126,9 @@ TEST_F(EncoderRoundingTest, NeedsImages) {
 
 TEST_F(EncoderRoundingTest, StopsAtALayer) {
   int layers = 0;
-  const EncoderRounding rounded =
-      round_encoder(floats_, tiny_.config, tiny_.schemes, {}, tiny_.samples, kGptq,
-                    [&] { ++layers; }, [&] { return layers == 2; });
+  const EncoderRounding rounded = round_encoder(
+      floats_, tiny_.config, tiny_.schemes, {}, tiny_.samples, kGptq, [&] { ++layers; },
+      [&] { return layers == 2; });
   EXPECT_TRUE(rounded.stopped);
   EXPECT_EQ(layers, 2);
 }

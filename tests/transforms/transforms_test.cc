@@ -8,6 +8,7 @@
 #include "model/llama.h"
 #include "model/vlm.h"
 #include "support/golden.h"
+#include "transforms/massive_channels.h"
 #include "transforms/rotate.h"
 #include "transforms/scale_search.h"
 #include "transforms/smooth.h"
@@ -38,6 +39,38 @@ TEST(RotatedRows, OfInputsAndWeightsLeavesTheirProduct) {
         << width;
     EXPECT_FALSE(at::allclose(Rotation(width, 4).rows(x), rotation.rows(x)));
   }
+}
+
+// 23 places have no matrix of their own; 20 have one, 252 too.
+TEST(RotatedRows, LeavePlacesApart) {
+  for (const auto& [width, apart] :
+       {std::pair(24L, std::vector<std::int64_t>{3}), {256L, {0, 17, 18, 255}}, {2L, {0, 1}}}) {
+    const Rotation rotation(width, 3, apart);
+    const at::Tensor x = random_tensor({5, width}, 1), w = random_tensor({7, width}, 2);
+    const at::Tensor turned = rotation.rows(x);
+    EXPECT_TRUE(
+        at::allclose(at::matmul(turned, rotation.rows(w).t()), at::matmul(x, w.t()), 1e-4, 1e-4))
+        << width;
+    std::int64_t same = 0;
+    for (std::int64_t place = 0; place < width; ++place)
+      same += at::equal(turned.select(1, place), x.select(1, place)) ? 1 : 0;
+    EXPECT_EQ(same, std::ssize(apart)) << width;
+    for (const std::int64_t place : apart)
+      EXPECT_TRUE(at::equal(turned.select(1, place), x.select(1, place))) << place;
+  }
+}
+
+TEST(MassiveChannels, HoldATwentiethOfTheTokensBehindTheFirst) {
+  MassiveChannels channels;
+  EXPECT_TRUE(channels.find().empty());
+  for (const std::uint64_t seed : {1, 2}) {
+    at::Tensor states = random_tensor({9, 256}, seed);
+    states.select(1, 40).add_(30.0);
+    states.select(1, 7).mul_(10.0);
+    states[0][100] = 1e6;
+    channels.add(states);
+  }
+  EXPECT_THAT(channels.find(), testing::ElementsAre(7, 40));
 }
 
 template <typename Inputs>
@@ -185,6 +218,57 @@ TEST_P(TransformsTest, BeforeARotationNormsAreLeftAlone) {
   weights_->add(maps);
   weights_->add(make_rotation(config_, *weights_, rotation));
   EXPECT_LT(relative_difference(logits(), before), tolerance());
+}
+
+// Channels that the rotation leaves keep their gains, which smoothing makes smaller; no other does.
+TEST_P(TransformsTest, MassiveChannelsAreSmoothedAndNotTurned) {
+  if (config_.tied_head) return;
+  const RotateOptions rotation{.massive_apart = true};
+  const std::vector<std::int64_t> massive = {3, 5};
+  const Smoothing smoothing{ScaleRule::kSmoothQuant, rotation, massive};
+  const at::Tensor before = logits();
+  const std::string norm = "decoder.layers.0.input_layernorm.weight";
+  const std::int64_t hidden = config_.text.hidden_size;
+  const at::Tensor gain = weights_->load(norm, {hidden}).to(at::kFloat);
+  weights_->add(smooth_all(config_, *weights_, inputs(), std::nullopt, schemes(4), smoothing));
+  weights_->add(make_rotation(config_, *weights_, rotation, massive));
+  EXPECT_LT(relative_difference(logits(), before), tolerance());
+  const at::Tensor left = weights_->load(norm, {hidden}).to(at::kFloat);
+  EXPECT_LT(left[3].abs().item<float>(), 0.5f * gain[3].abs().item<float>());  // is the outlier
+  for (std::int64_t channel = 0; channel < hidden; ++channel) {
+    if (channel == 3 || channel == 5) continue;
+    EXPECT_EQ(left[channel].item<float>(), 1.0f) << channel;
+  }
+}
+
+// What is searched for them is the best of what was tried behind the rotation, gains folded.
+TEST_P(TransformsTest, ScalesOfMassiveChannelsAreTheBest) {
+  if (config_.tied_head) return;
+  const RotateOptions rotation{.massive_apart = true};
+  const std::vector<std::int64_t> massive = {3};
+  const std::string mlp = "decoder.layers.0.mlp.";
+  std::vector<LinearShape> linears = list_linears(config_);
+  std::erase_if(linears, [&](const LinearShape& linear) {
+    return linear.name != mlp + "gate_proj" && linear.name != mlp + "up_proj";
+  });
+  const MeasuredInputs measured = inputs();
+  const ScaleSearch search(*weights_, linears, schemes(4),
+                           input_of(measured, linears.front().name).rows,
+                           stream_rotation(config_, rotation, massive));
+  const at::Tensor gain =
+      weights_->load("decoder.layers.0.post_attention_layernorm.weight", {config_.text.hidden_size})
+          .to(at::kFloat);
+  const auto error = [&](const std::optional<double>& alpha) {
+    const TensorMaps maps = smooth_all(config_, *weights_, measured, alpha, schemes(4),
+                                       {ScaleRule::kSmoothQuant, rotation, massive});
+    at::Tensor scales = gain.clone();
+    scales[3] = maps.at(mlp + "up_proj.weight").in_scale[3];
+    return search.error(scales);
+  };
+  const double searched = error(std::nullopt);
+  for (const double alpha : {0.25, 0.5, 0.75, 1.0})
+    EXPECT_LE(searched, error(alpha) * (1 + 1e-6)) << alpha;
+  EXPECT_LT(searched, error(0.0));
 }
 
 using TiedTest = TransformsTest;
