@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/process_memory.h"
 #include "model/checkpoint_weights.h"
+#include "model/linear_list.h"
 #include "pipeline/decoder_inputs.h"
 #include "search/trial_layer.h"
 #include "transforms/massive_channels.h"
@@ -46,6 +47,7 @@ class Transforms {
 
  private:
   bool find_massive_channels();
+  void add_readers(std::int64_t layer, MassiveChannels& channels) const;
   // Channels of the residual stream that this rotation leaves.
   std::vector<std::int64_t> left_by(const std::optional<RotateOptions>& rotate) const {
     return rotate && rotate->massive_apart ? massive_ : std::vector<std::int64_t>();
@@ -64,6 +66,19 @@ class Transforms {
   std::vector<std::int64_t> massive_;  // channels that rotations leave
 };
 
+void Transforms::add_readers(std::int64_t layer, MassiveChannels& channels) const {
+  const std::vector<LinearShape> linears = list_linears(config_);
+  for (const StreamReaders& readers : stream_readers(layer)) {
+    const at::Tensor gain =
+        weights_->load(readers.norm + ".weight", {config_.text.hidden_size}).to(at::kFloat);
+    for (const LinearShape& linear : linears) {
+      if (std::ranges::find(readers.linears, linear.name) == readers.linears.end()) continue;
+      const at::Tensor weight = weights_->load(linear.name + ".weight", {linear.out, linear.in});
+      channels.add_reader(weight.to(at::kFloat) * gain);
+    }
+  }
+}
+
 // Whether it was not stopped. On some samples: what holds much of every token shows on few.
 bool Transforms::find_massive_channels() {
   require(!samples_.samples.empty(), ErrorKind::kInternal, "massive channels: no samples");
@@ -77,6 +92,7 @@ bool Transforms::find_massive_channels() {
     if (progress_) progress_({unit.index, config_.text.layers, "massive channels"});
     for (const at::Tensor& state : states)
       found.add(state);
+    add_readers(unit.index, found);
     states = TrialLayer(unit, root, config_, nothing_rounded).run_float(states);
   }
   massive_ = found.find();

@@ -18,7 +18,7 @@ class DecoderRotation {
   // The linear writes to the residual stream.
   void turn_output(const std::string& linear, bool bias);
   // The norm's linears read its output; its gain becomes theirs, but for channels that stay.
-  void turn_inputs(const std::string& norm, const std::vector<std::string>& linears);
+  void turn_inputs(const StreamReaders& readers);
 
   const ModelConfig& config_;
   const WeightSource& weights_;
@@ -32,12 +32,11 @@ void DecoderRotation::turn_output(const std::string& linear, bool bias) {
   if (bias) maps_[linear + ".bias"].out_rotation = stream_;
 }
 
-void DecoderRotation::turn_inputs(const std::string& norm,
-                                  const std::vector<std::string>& linears) {
+void DecoderRotation::turn_inputs(const StreamReaders& readers) {
   const at::Tensor gain =
-      weights_.load(norm + ".weight", {config_.text.hidden_size}).to(at::kFloat);
-  maps_[norm + ".weight"].becomes_one = turned_;
-  for (const std::string& linear : linears) {
+      weights_.load(readers.norm + ".weight", {config_.text.hidden_size}).to(at::kFloat);
+  maps_[readers.norm + ".weight"].becomes_one = turned_;
+  for (const std::string& linear : readers.linears) {
     maps_[linear + ".weight"].in_scale = at::where(turned_, gain, at::ones_like(gain));
     maps_[linear + ".weight"].in_rotation = stream_;
   }
@@ -53,14 +52,12 @@ void DecoderRotation::turn_residual_stream(const Rotation& rotation,
   turn_output("projector.linear_2", config_.projector_bias);
   for (std::int64_t i = 0; i < config_.text.layers; ++i) {
     const std::string layer = "decoder.layers." + std::to_string(i) + ".";
-    turn_inputs(layer + "input_layernorm", {layer + "self_attn.q_proj", layer + "self_attn.k_proj",
-                                            layer + "self_attn.v_proj"});
+    for (const StreamReaders& readers : stream_readers(i))
+      turn_inputs(readers);
     turn_output(layer + "self_attn.o_proj", config_.text.attention_bias);
-    turn_inputs(layer + "post_attention_layernorm",
-                {layer + "mlp.gate_proj", layer + "mlp.up_proj"});
     turn_output(layer + "mlp.down_proj", config_.text.mlp_bias);
   }
-  turn_inputs("decoder.norm", {"lm_head"});
+  turn_inputs({"decoder.norm", {"lm_head"}});
 }
 
 // Attention mixes tokens, not channels: what is turned in each head of the values is turned back
@@ -75,6 +72,13 @@ void DecoderRotation::turn_values(const Rotation& rotation) {
 }
 
 }  // namespace
+
+std::vector<StreamReaders> stream_readers(std::int64_t layer) {
+  const std::string name = "decoder.layers." + std::to_string(layer) + ".";
+  return {{name + "input_layernorm",
+           {name + "self_attn.q_proj", name + "self_attn.k_proj", name + "self_attn.v_proj"}},
+          {name + "post_attention_layernorm", {name + "mlp.gate_proj", name + "mlp.up_proj"}}};
+}
 
 bool turns_residual_stream(const ModelConfig& config, const RotateOptions& options) {
   return options.residual_stream.value_or(!config.tied_head);

@@ -6,12 +6,20 @@
 #include <qvlm/recipe.h>
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "io/hf_config.h"
 #include "transforms/transformed_weights.h"
 
 namespace qvlm {
+
+// Linears of a decoder layer that read the residual stream behind a norm.
+struct StreamReaders {
+  std::string norm;  // whole names
+  std::vector<std::string> linears;
+};
+std::vector<StreamReaders> stream_readers(std::int64_t layer);
 
 // Whether the residual stream of this model is turned.
 bool turns_residual_stream(const ModelConfig& config, const RotateOptions& options);

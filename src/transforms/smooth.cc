@@ -147,7 +147,7 @@ ScalesOf LayerSmoothing::massive_scales_of(std::size_t input) const {
   // As the rotation will have them, which takes their gains.
   const at::Tensor others =
       (power / gain.square()).masked_select(massive_.logical_not() & (gain != 0)).mean();
-  const at::Tensor ratio = (power / others.clamp_min(kLeast * kLeast)).sqrt().to(at::kFloat);
+  const at::Tensor ratio = 2.0 * (power / others.clamp_min(kLeast * kLeast)).sqrt().to(at::kFloat);
   const at::Tensor larger = at::where(massive_, ratio.clamp(1.0, kMost), at::ones_like(ratio));
   return [larger](double alpha) { return larger.pow(alpha); };
 }

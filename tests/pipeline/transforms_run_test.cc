@@ -167,17 +167,18 @@ TEST_F(TransformsRunTest, SmoothingGoesOnWhereItWasStopped) {
   EXPECT_FALSE(fs::exists(journal));
 }
 
-// Multiplies a channel of the embedding table.
+// Multiplies a channel of the embedding table, and its gains by the inverse.
 void amplify_channel(const fs::path& model, std::size_t channel, std::size_t hidden, float factor) {
   for (const auto& entry : fs::directory_iterator(model)) {
     if (entry.path().extension() != ".safetensors") continue;
     edit_weights(entry.path(), [&](std::vector<EditedTensor>& tensors) {
       for (EditedTensor& tensor : tensors) {
-        if (!tensor.info.name.ends_with("embed_tokens.weight")) continue;
+        const bool table = tensor.info.name.ends_with("embed_tokens.weight");
+        if (!table && !tensor.info.name.ends_with("layernorm.weight")) continue;
         std::vector<float> values(tensor.bytes.size() / sizeof(float));
         std::memcpy(values.data(), tensor.bytes.data(), tensor.bytes.size());
         for (std::size_t i = channel; i < values.size(); i += hidden)
-          values[i] *= factor;
+          values[i] *= table ? factor : 1.0f / factor;
         std::memcpy(tensor.bytes.data(), values.data(), tensor.bytes.size());
       }
     });

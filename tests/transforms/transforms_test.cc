@@ -60,13 +60,20 @@ TEST(RotatedRows, LeavePlacesApart) {
   }
 }
 
-TEST(MassiveChannels, HoldATwentiethOfTheTokensBehindTheFirst) {
+// 90 is large, too, and read as the others are.
+TEST(MassiveChannels, HoldATwentiethOfTheTokensBehindTheFirstAndAreReadLittle) {
   MassiveChannels channels;
   EXPECT_TRUE(channels.find().empty());
+  at::Tensor reader = random_tensor({20, 256}, 8);
+  for (const std::int64_t channel : {3, 7, 40, 100})
+    reader.select(1, channel).mul_(0.3);
+  channels.add_reader(reader);
+  channels.add_reader(7.0 * reader);
   for (const std::uint64_t seed : {1, 2}) {
     at::Tensor states = random_tensor({9, 256}, seed);
     states.select(1, 40).add_(30.0);
-    states.select(1, 7).mul_(10.0);
+    states.select(1, 7).mul_(20.0);
+    states.select(1, 90).add_(30.0);
     states[0][100] = 1e6;
     channels.add(states);
   }
