@@ -11,9 +11,9 @@ QVLM_EXPERIMENT_JOBS says how many runs go at a time (2), each on one thread.
 import argparse
 import os
 
-from experiments import axes, dependence, forwards, ladder, mixed, peers, strategies, summaries, vision
+from experiments import axes, dependence, forwards, ladder, mixed, peers, strategies, summaries, tower, vision
 from experiments.runs import Runs
-from experiments.settings import MODELS, SETTINGS
+from experiments.settings import FOUR_MODELS, MODELS, SETTINGS
 
 NICE = 10
 
@@ -21,7 +21,7 @@ NICE = 10
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("experiment", choices=sorted(EXPERIMENTS))
-    parser.add_argument("--model", nargs="+", choices=sorted(MODELS), default=list(MODELS))
+    parser.add_argument("--model", nargs="+", choices=sorted(MODELS), default=FOUR_MODELS)
     parser.add_argument("--setting", nargs="+", choices=sorted(SETTINGS), default=["w3a3-token", "w3a3-tensor"])
     parser.add_argument("--bits", nargs="+", default=["w4a4"], help="of weights and activations, for e9 and peers")
     parser.add_argument("--seeds", nargs="+", type=int, default=list(strategies.SEEDS), help="of the calibration data")
@@ -105,6 +105,10 @@ def with_peers(runs, options):
     return peers.report(runs, options.model, options.bits, options.seeds)
 
 
+def round_tower(runs, options):
+    return tower.report(runs, options.model, options.seeds)
+
+
 def code_of_paper(runs, options):
     from experiments import qvlm_code  # imports torch and transformers, which nothing else here does
 
@@ -125,7 +129,7 @@ def e8(runs, options):
 
 EXPERIMENTS = {"e1": e1, "e2": e2, "e3": e3, "e3-summary": e3_summary, "e4": e4, "e5": e5, "e6": e6, "e7": e7, "e8": e8, "e9": e9,
                "e10": e10, "e11": e11, "e12": e12, "e14": e14, "alternatives": alternatives, "axes": find_axes, "held-out": held_out,
-               "peers": with_peers, "qvlm-code": code_of_paper, "samples": samples, "tau": tau}
+               "peers": with_peers, "qvlm-code": code_of_paper, "samples": samples, "tau": tau, "tower": round_tower}
 
 if __name__ == "__main__":
     main()

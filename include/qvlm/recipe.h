@@ -71,7 +71,8 @@ struct RotateOptions {
   // that makes its codes.
   bool down_input = true;
   // Whether channels that hold much of the residual stream stay as they are, or the others would
-  // have little of the grid; found on the calibration data. A `smooth` before this one scales them.
+  // have little of the grid; found on the calibration data, and made smaller where weights can take
+  // it, as SmoothOptions does with alpha searched.
   bool massive_apart = false;
   std::uint64_t seed = 0;  // of the random signs
 };

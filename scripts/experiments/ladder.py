@@ -8,7 +8,7 @@ from experiments.settings import BALANCED, DECODER_ONLY, DYNAMIC_CLIPS, HIGHER_C
 from experiments.tables import between, small, table
 
 SAMPLES = 32
-# Steps of each method: smooth (alpha .5, or searched), awq, rotate, clips (block search of activation and weight clips;
+# Steps of each method: smooth (alpha .5, or searched), awq, rotate (apart: but for massive channels), clips (block search of activation and weight clips;
 # "each": one for every input of a layer; "weights": of weights only), gptq (tokens count by kind where clips are
 # searched, "by kind", or "by gradient").
 METHODS = {
@@ -24,8 +24,9 @@ METHODS = {
     "smooth + clips": ("smooth", "clips"),
     "rotate + clips": ("rotate", "clips"),
     "rotate + gptq": ("rotate", "gptq"),
-    "rotate apart + gptq": ("apart", "gptq"),
-    "searched + apart + gptq by gradient": ("smooth search", "apart", "gptq", "by gradient"),
+    "massive apart + gptq": ("apart", "gptq"),
+    "massive apart + gptq by gradient": ("apart", "gptq", "by gradient"),
+    "searched + massive apart + gptq by gradient": ("smooth search", "apart", "gptq", "by gradient"),
     "smooth + rotate": ("smooth", "rotate"),
     "smooth + rotate + gptq": ("smooth", "rotate", "gptq"),
     "smooth + rotate + gptq by kind": ("smooth", "rotate", "gptq", "by kind"),

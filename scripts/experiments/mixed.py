@@ -8,7 +8,7 @@ from experiments.tables import table
 BITS = (4.25, 4.5, 5.0)
 SAMPLES = 64
 BASE = "w4a4"
-LAYERS = {"reference": 12, "diagonal": 12, "turned": 12, "eight layers": 8}
+LAYERS = {"reference": 12, "diagonal": 12, "turned": 12, "eight layers": 8, "massive": 12}
 WIDE = {"weight": WEIGHTS[8], "activation": {"bits": 8, "granularity": "token"}}
 
 
@@ -27,7 +27,7 @@ def methods(model):
 
 
 def rules_of(change, seed):
-    rules = ladder.rules_of("searched + rotate + gptq by gradient", 4, 4, seed)
+    rules = ladder.rules_of("searched + massive apart + gptq by gradient", 4, 4, seed)
     rules["calibration"]["samples"] = SAMPLES
     for key, value in change.items():
         rules[key] = rules[key] + value if key == "overrides" else value

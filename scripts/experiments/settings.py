@@ -9,6 +9,7 @@ MODELS = {
     "eight layers": "models/reference-llava-8",
     "massive": "build/models/massive",
 }
+FOUR_MODELS = ["reference", "diagonal", "turned", "eight layers"]  # what most experiments were run on
 DECODER_ONLY = [{"match": r"vision_tower\..*|projector\..*|lm_head", "keep": "float"}]
 WEIGHTS = {
     3: {"bits": 3, "granularity": "group", "group_size": 64},

@@ -49,8 +49,9 @@ class Transforms {
   bool find_massive_channels();
   void add_readers(std::int64_t layer, MassiveChannels& channels) const;
   // Channels of the residual stream that this rotation leaves.
-  std::vector<std::int64_t> left_by(const std::optional<RotateOptions>& rotate) const {
-    return rotate && rotate->massive_apart ? massive_ : std::vector<std::int64_t>();
+  std::vector<std::int64_t> left_by(const RotateOptions& rotate) const {
+    const bool leaves = rotate.massive_apart && turns_residual_stream(config_, rotate);
+    return leaves ? massive_ : std::vector<std::int64_t>();
   }
   bool smooth(const SmoothStep& step);
   TensorMaps smooth(const SmoothStep& step, const TrialLayer& layer, const Unit& unit);
@@ -160,9 +161,7 @@ std::optional<RotateOptions> next_rotation(const std::vector<Transform>& transfo
     const auto* rotate = std::get_if<RotateOptions>(&transforms[i]);
     if (rotate == nullptr) continue;
     if (!next) next = *rotate;
-    if (next->residual_stream != false) continue;
-    next->residual_stream = rotate->residual_stream;
-    next->massive_apart = rotate->massive_apart;
+    if (next->residual_stream == false) next->residual_stream = rotate->residual_stream;
   }
   return next;
 }
@@ -180,13 +179,17 @@ bool Transforms::run(const std::vector<Transform>& transforms) {
   std::int64_t searched = 0;  // layers of the smoothings before
   for (std::size_t i = 0; i < transforms.size(); ++i) {
     if (const auto* rotate = std::get_if<RotateOptions>(&transforms[i])) {
-      weights_->add(make_rotation(config_, *weights_, *rotate, left_by(*rotate)));
+      const std::vector<std::int64_t> left = left_by(*rotate);
+      if (!left.empty()) {
+        if (!smooth({searched, {ScaleRule::kSmoothQuant, *rotate, left}, {}})) return false;
+        searched += config_.text.layers;
+      }
+      weights_->add(make_rotation(config_, *weights_, *rotate, left));
       continue;
     }
     const auto* smooth_options = std::get_if<SmoothOptions>(&transforms[i]);
     const ScaleRule rule = smooth_options != nullptr ? ScaleRule::kSmoothQuant : ScaleRule::kAwq;
     SmoothStep step{searched, {rule, next_rotation(transforms, i + 1)}, {}};
-    step.smoothing.massive = left_by(step.smoothing.before);
     if (smooth_options != nullptr) step.alpha = smooth_options->alpha;
     if (!smooth(step)) return false;
     if (!step.alpha) searched += config_.text.layers;

@@ -86,7 +86,7 @@ class LayerSmoothing {
     }
     if (!smoothing.before) return;
     turn_ = value_rotation(config, *smoothing.before);
-    if (!turns_residual_stream(config, *smoothing.before)) return;
+    if (smoothing.massive.empty()) return;
     stream_ = stream_rotation(config, *smoothing.before, smoothing.massive);
     massive_ = at::zeros({config.text.hidden_size}, at::kBool);
     for (const std::int64_t channel : smoothing.massive)
@@ -118,7 +118,7 @@ class LayerSmoothing {
   ScaleRule rule_;
   std::vector<std::vector<LinearShape>> linears_;  // by input
   Rotation turn_, stream_;                         // of values and residual stream, to come
-  at::Tensor massive_;  // [hidden] bool, where the residual stream is turned
+  at::Tensor massive_;                             // [hidden] bool; undefined: none
 };
 
 // Behind a norm the rotation takes the other channels' gains into the weights.
@@ -206,9 +206,12 @@ void LayerSmoothing::fold(std::size_t input, double alpha, TensorMaps& maps) con
 std::vector<bool> smoothed_inputs(const ModelConfig& config, const Smoothing& smoothing) {
   std::vector<bool> smoothed(DecoderLayer::kInputs, true);
   if (!smoothing.before || !turns_residual_stream(config, *smoothing.before)) return smoothed;
-  if (!smoothing.massive.empty()) return smoothed;
+  const bool massive = !smoothing.massive.empty();
+  std::vector<bool> behind_norms(DecoderLayer::kInputs, false);
   for (const char* linear : {"self_attn.q_proj", "mlp.gate_proj"})
-    smoothed[static_cast<std::size_t>(DecoderLayer::input_of(linear))] = false;
+    behind_norms[static_cast<std::size_t>(DecoderLayer::input_of(linear))] = true;
+  for (std::size_t input = 0; input < smoothed.size(); ++input)
+    smoothed[input] = behind_norms[input] == massive;
   return smoothed;
 }
 

@@ -23,10 +23,11 @@ enum class ScaleRule {
 struct Smoothing {
   ScaleRule rule = ScaleRule::kSmoothQuant;
   // A rotation to come. Where it turns the residual stream, it takes what scales leave in the gains
-  // of norms back into the weights: inputs behind norms are not smoothed then, but for the massive
-  // channels that it leaves. Those are made smaller, by (2 r / r of the others)^alpha where r is
-  // the root of the mean square, and never larger.
+  // of norms back into the weights: inputs behind norms are not smoothed then.
   std::optional<RotateOptions> before = {};
+  // Of the residual stream, channels that this rotation leaves. Where there are some, they are all
+  // that is smoothed: behind norms they are made smaller, by (2 r / r of the others)^alpha where r
+  // is the root of the mean square, and never larger.
   std::vector<std::int64_t> massive = {};
 };
 

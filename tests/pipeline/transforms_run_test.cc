@@ -6,6 +6,8 @@
 #include <qvlm/quantize.h>
 #include <qvlm/verify.h>
 
+#include <algorithm>
+#include <array>
 #include <cstring>
 
 #include "base/error.h"
@@ -167,14 +169,20 @@ TEST_F(TransformsRunTest, SmoothingGoesOnWhereItWasStopped) {
   EXPECT_FALSE(fs::exists(journal));
 }
 
-// Multiplies a channel of the embedding table, and its gains by the inverse.
+// Multiplies a channel of the embedding table, and what reads it by the inverse.
 void amplify_channel(const fs::path& model, std::size_t channel, std::size_t hidden, float factor) {
   for (const auto& entry : fs::directory_iterator(model)) {
     if (entry.path().extension() != ".safetensors") continue;
     edit_weights(entry.path(), [&](std::vector<EditedTensor>& tensors) {
       for (EditedTensor& tensor : tensors) {
-        const bool table = tensor.info.name.ends_with("embed_tokens.weight");
-        if (!table && !tensor.info.name.ends_with("layernorm.weight")) continue;
+        const std::string& name = tensor.info.name;
+        const bool table = name.ends_with("embed_tokens.weight");
+        const bool reader = std::ranges::any_of(
+            std::array{"q_proj", "k_proj", "v_proj", "gate_proj", "up_proj"}, [&](const char* one) {
+              return name.starts_with("language_model.") &&
+                     name.ends_with(one + std::string(".weight"));
+            });
+        if (!table && !reader) continue;
         std::vector<float> values(tensor.bytes.size() / sizeof(float));
         std::memcpy(values.data(), tensor.bytes.data(), tensor.bytes.size());
         for (std::size_t i = channel; i < values.size(); i += hidden)
@@ -193,11 +201,33 @@ TEST_F(TransformsRunTest, MassiveChannelsAreFoundAndReported) {
   amplify_channel(path("model"), 5, static_cast<std::size_t>(hidden), 30.0f);
   const QuantizeReport report = run("out", apart);
   EXPECT_THAT(report.search->massive_channels, testing::ElementsAre(5));
+  EXPECT_EQ(report.search->alphas.size(), 4U);  // two layers, for smoothing and for the channel
   EXPECT_EQ(search_from_json(search_to_json(*report.search)).massive_channels,
             report.search->massive_channels);
   EXPECT_LT(
       relative_difference(logits("out", Execution::kPacked), logits("model", Execution::kFloat)),
       0.05);
+}
+
+// By itself the rotation makes the channel smaller, and goes on where it was stopped.
+TEST_F(TransformsRunTest, MassiveChannelsAreMadeSmaller) {
+  const auto hidden = load_model_config(Checkpoint::open(path("model"))).text.hidden_size;
+  amplify_channel(path("model"), 5, static_cast<std::size_t>(hidden), 30.0f);
+  const Recipe apart = recipe(4, {RotateOptions{.massive_apart = true}});
+  const QuantizeReport whole = run("whole", apart);
+  for (const Alphas& alphas : whole.search->alphas) {
+    EXPECT_GT(alphas[0].value_or(0.0), 0.2);
+    EXPECT_FALSE(alphas[1].has_value());
+  }
+  for (const int patience : {1, 2, 3, 4}) {
+    int asked = 0;
+    QuantizeOptions options{.overwrite = true, .data = path("data.jsonl")};
+    options.stop_requested = [&] { return ++asked > patience; };
+    EXPECT_TRUE(quantize(path("model"), path("out"), apart, options).stopped);
+    quantize(path("model"), path("out"), apart,
+             {.overwrite = true, .data = path("data.jsonl"), .resume = true});
+    expect_same_files(path("whole"), path("out"));
+  }
 }
 
 TEST_F(TransformsRunTest, RotationAloneNeedsNoData) {
