@@ -27,6 +27,7 @@ def main():
     parser.add_argument("--seeds", nargs="+", type=int, default=list(strategies.SEEDS), help="of the calibration data")
     parser.add_argument("--strategy", nargs="+", choices=strategies.ORDER, default=strategies.ORDER)
     parser.add_argument("--method", nargs="+", choices=list(ladder.METHODS), default=list(ladder.METHODS), help="for e9")
+    parser.add_argument("--summary", action="store_true", help="e9 in one table")
     parser.add_argument("--cached", action="store_true", help="start nothing")
     parser.add_argument("--program", default="build/release/qvlm")
     options = parser.parse_args()
@@ -81,7 +82,8 @@ def e5(runs, options):
 
 
 def e9(runs, options):
-    return ladder.report(runs, options.model, options.bits, options.seeds, options.method)
+    form = ladder.summary if options.summary else ladder.report
+    return form(runs, options.model, options.bits, options.seeds, options.method)
 
 
 def e10(runs, options):

@@ -87,12 +87,28 @@ def bits_of(setting):
 
 
 def one_setting(runs, model, weight_bits, activation_bits, seeds, methods):
+    found = measure(runs, model, weight_bits, activation_bits, seeds, methods)
+    head = (f"w{weight_bits}a{activation_bits} {model}", "seeds", *COLUMNS, f"KL / {BASE}")
+    return table(head, rows(runs.reference(model), found, BASE))
+
+
+def measure(runs, model, weight_bits, activation_bits, seeds, methods):
+    """{method: reports of its seeds}"""
     calls = [(method, seed) for seed in seeds for method in methods]
     results = runs.all([lambda method=method, seed=seed: runs.with_recipe(
         model, rules_of(method, weight_bits, activation_bits, seed), CALIBRATION, ITEMS) for method, seed in calls])
-    found = by_method(calls, results)
-    head = (f"w{weight_bits}a{activation_bits} {model}", "seeds", *COLUMNS, f"KL / {BASE}")
-    return table(head, rows(runs.reference(model), found, BASE))
+    return by_method(calls, results)
+
+
+def summary(runs, models, bits, seeds, methods):
+    """A row for each format and model: KL, same answers and accuracy kept by method."""
+    lines = []
+    for setting in bits:
+        for model in models:
+            found = measure(runs, model, *bits_of(setting), seeds, methods)
+            cells = {row[0]: f"{row[2]}, {row[5]}, {row[6]}" for row in rows(runs.reference(model), found, BASE)}
+            lines.append([f"{setting} {model}", *(cells.get(method, "-") for method in methods)])
+    return table(("format, model", *methods), lines)
 
 
 def by_method(calls, results):

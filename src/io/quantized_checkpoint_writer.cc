@@ -76,9 +76,8 @@ LinearSchemes checked(const Checkpoint& source, const fs::path& out, LinearSchem
     const std::string where = join("linear '", linear, "'");
     check_weight_scheme(scheme.weight, where + ": weight");
     if (scheme.activation) check_activation_scheme(*scheme.activation, where + ": activation");
-    const bool stored = scheme.activation && !scheme.activation->dynamic;
-    require(stored != scheme.input_scale.empty(), ErrorKind::kInvalidArgument, where,
-            ": static activations need measured scales; give the recipe a 'search'");
+    require(has_static_input(scheme) != scheme.input_scale.empty(), ErrorKind::kInvalidArgument,
+            where, ": static activations need measured scales; give the recipe a 'search'");
     const std::int64_t in = source.get_tensor(linear + std::string(kWeight)).shape[1];
     require(has_whole_groups(scheme.weight, in), ErrorKind::kInvalidArgument, where, ": its ", in,
             " inputs are no multiple of the group size ", scheme.weight.group_size);

@@ -67,7 +67,7 @@ std::string describe(const LinearScheme& scheme) {
   if (scheme.weight.granularity == Granularity::kTensor) text += " per-tensor";
   if (!scheme.weight.symmetric) text += " asym";
   if (scheme.activation) text += " a" + std::to_string(scheme.activation->bits);
-  if (scheme.activation && !scheme.activation->dynamic)
+  if (has_static_input(scheme))
     text += " static per " + std::string(granularity_name(scheme.activation->granularity));
   if (scheme.hadamard_input) text += " hadamard";
   return text;

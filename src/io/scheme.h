@@ -21,6 +21,11 @@ constexpr std::int64_t highest_code(const Scheme& scheme) {
   return (std::int64_t{1} << (scheme.bits - 1)) - 1;
 }
 
+// Whether inputs are quantized on scales that the checkpoint stores, not on each token's own.
+inline bool has_static_input(const LinearScheme& scheme) {
+  return scheme.activation && !scheme.activation->dynamic;
+}
+
 // "group" and so on.
 std::string_view granularity_name(Granularity granularity);
 std::optional<Granularity> find_granularity(std::string_view name);

@@ -108,15 +108,15 @@ LinearScheme linear_scheme_from_json(const Json& node) {
   const Json hadamard = node.find("hadamard_input");
   if (!hadamard.is_null()) scheme.hadamard_input = hadamard_from_json(hadamard);
   const Json scales = node.find("input_scale");
-  const bool stored = scheme.activation && !scheme.activation->dynamic;
-  require(stored == (scales.size() > 0), ErrorKind::kCorrupt, node.where(),
+  require(has_static_input(scheme) == (scales.size() > 0), ErrorKind::kCorrupt, node.where(),
           ": input_scale goes with static activations, and they need it");
   for (std::size_t i = 0; i < scales.size(); ++i) {
     scheme.input_scale.push_back(static_cast<float>(scales.at(i).as_double()));
     require(scheme.input_scale.back() > 0.0f, ErrorKind::kCorrupt, scales.where(),
             ": scales must be positive");
   }
-  const bool one = stored && scheme.activation->granularity == Granularity::kTensor;
+  const bool one =
+      has_static_input(scheme) && scheme.activation->granularity == Granularity::kTensor;
   require(!one || scales.size() == 1, ErrorKind::kCorrupt, scales.where(),
           ": expected one scale, got ", scales.size());
   return scheme;

@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "base/parallel.h"
+#include "io/scheme.h"
 #include "model/linear_list.h"
 #include "model/llama.h"
 #include "model/memory_plan.h"
@@ -78,10 +79,6 @@ double measure_rounding(const LinearScheme& scheme, std::int64_t out, std::int64
   return static_cast<double>(out * in) / seconds;
 }
 
-bool is_static(const LinearScheme& scheme) {
-  return scheme.activation && !scheme.activation->dynamic;
-}
-
 // The linears of one part of the model, or of one layer.
 std::vector<LinearShape> linears_of(const ModelConfig& config, std::string_view prefix) {
   std::vector<LinearShape> linears = list_linears(config);
@@ -123,7 +120,7 @@ double searched_share(const Workload& work) {
 // Inputs of a layer whose scales are measured, each by a forward of its own.
 int static_inputs(const Workload& work) {
   for (const auto& [name, scheme] : work.schemes) {
-    if (name.starts_with("decoder.") && is_static(scheme)) return DecoderLayer::kInputs;
+    if (name.starts_with("decoder.") && has_static_input(scheme)) return DecoderLayer::kInputs;
   }
   return 0;
 }
@@ -182,7 +179,8 @@ std::int64_t block_bytes(const Workload& work, std::int64_t depth) {
     bytes += kFloatBytes * linear.out * linear.in;
     const auto found = work.schemes.find(linear.name);
     if (found == work.schemes.end()) continue;
-    const Execution execution = is_static(found->second) ? Execution::kFloat : Execution::kPacked;
+    const Execution execution =
+        has_static_input(found->second) ? Execution::kFloat : Execution::kPacked;
     bytes += clips * linear_bytes(linear.out, linear.in, found->second, execution, kFloatBytes);
   }
   return depth * bytes;
@@ -218,7 +216,7 @@ std::int64_t vision_encoder_bytes(const Workload& work) {
 bool measures_static_scales(const Workload& work) {
   return static_inputs(work) > 0 ||
          (work.recipe.precision &&
-          std::ranges::any_of(work.recipe.precision->candidates, is_static));
+          std::ranges::any_of(work.recipe.precision->candidates, has_static_input));
 }
 
 // Gradients down the decoder, for mixed precision or for what tokens count: the head or a layer;

@@ -73,9 +73,8 @@ std::size_t count_measured(const SearchJournal& journal, std::size_t variants, s
 bool has_static_scheme(const PrecisionChoice& choice) {
   return std::ranges::any_of(choice.units, [](const PrecisionUnit& unit) {
     return std::ranges::any_of(unit.schemes, [](const LinearSchemes& schemes) {
-      return std::ranges::any_of(schemes, [](const auto& linear) {
-        return linear.second.activation && !linear.second.activation->dynamic;
-      });
+      return std::ranges::any_of(
+          schemes, [](const auto& linear) { return has_static_input(linear.second); });
     });
   });
 }

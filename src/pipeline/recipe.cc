@@ -54,8 +54,8 @@ void check_fit(const Recipe& recipe, const LinearShape& linear, const LinearSche
           weight.group_size, " does not divide the ", linear.in, " inputs of ", linear.name,
           "; choose a smaller group_size or keep this linear in float by an override");
   // Static scales come out of the search, which walks the decoder.
-  const bool measured = !scheme.activation || scheme.activation->dynamic ||
-                        (recipe.search && linear.name.starts_with("decoder."));
+  const bool measured =
+      !has_static_input(scheme) || (recipe.search && linear.name.starts_with("decoder."));
   require(measured, ErrorKind::kInvalidArgument, "recipe '", recipe.name,
           "': the static activation scales of '", linear.name,
           "' are not measured: only a 'search' does that, in the decoder; use granularity token");
@@ -71,7 +71,7 @@ std::optional<HadamardInput> find_hadamard(const Recipe& recipe,
     const auto* rotate = std::get_if<RotateOptions>(&transform);
     return rotate != nullptr && rotate->down_input;
   });
-  if (!is_down || !asked || !scheme.activation || !scheme.activation->dynamic) return std::nullopt;
+  if (!is_down || !asked || !scheme.activation || has_static_input(scheme)) return std::nullopt;
   const kernels::Hadamard hadamard = kernels::make_hadamard(linear.in);
   if (hadamard.width == 1) return std::nullopt;  // an odd width
   return HadamardInput{hadamard.width, hadamard.order};

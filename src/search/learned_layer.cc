@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/parallel.h"
+#include "io/scheme.h"
 #include "search/differentiate.h"
 
 namespace qvlm {
@@ -32,7 +33,7 @@ Parameter make_gains(const std::string& name, std::int64_t hidden) {
 }  // namespace
 
 void require_dynamic(const LinearScheme& scheme, const std::string& linear) {
-  require(!scheme.activation || scheme.activation->dynamic, ErrorKind::kUnsupported, linear,
+  require(!has_static_input(scheme), ErrorKind::kUnsupported, linear,
           ": the vision encoder is optimized with dynamic activations only, got static ones");
 }
 

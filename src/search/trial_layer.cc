@@ -5,6 +5,7 @@
 #include <mutex>
 
 #include "base/error.h"
+#include "io/scheme.h"
 #include "quant/hadamard_rows.h"
 #include "quant/input_rounding.h"
 #include "search/watched_layer.h"
@@ -102,8 +103,8 @@ void TrialLayer::apply(const LayerClips& clips) {
   std::vector<Linear> linears(slots_.size(), Linear(at::Tensor(), at::Tensor()));
   for_samples(slots_.size(), [&](std::size_t i) {
     const InputClips& own = clips.at(slots_[i].input());
-    linears[i] =
-        is_static(slots_[i].scheme) ? make_simulated(slots_[i], own) : make_packed(slots_[i], own);
+    linears[i] = has_static_input(slots_[i].scheme) ? make_simulated(slots_[i], own)
+                                                    : make_packed(slots_[i], own);
   });
   for (std::size_t i = 0; i < slots_.size(); ++i)
     *slots_[i].place.linear = std::move(linears[i]);
@@ -115,7 +116,7 @@ LinearScheme TrialLayer::scheme_of(const Slot& slot, const InputClips& clips) co
   scheme.weight.clip_ratio *= clips.weight;
   if (!scheme.activation) return scheme;
   scheme.activation->clip_ratio *= clips.activation;
-  if (is_static(scheme)) {
+  if (has_static_input(scheme)) {
     const auto scales = scales_.find({slot.leader, clips.activation});
     require(scales != scales_.end(), ErrorKind::kInternal, slot.name,
             ": its static scales were not measured");
@@ -239,7 +240,7 @@ void TrialLayer::measure_scales(const States& in, const std::vector<double>& act
     const Slot& slot = slots_[i];
     const int input = slot.place.input;
     const bool measured = scales_.lower_bound({i, 0.0}) != scales_.end();  // leaders come in order
-    if (!is_static(slot.scheme) || slot.leader != i || measured) continue;
+    if (!has_static_input(slot.scheme) || slot.leader != i || measured) continue;
     const Scheme& activation = *slot.scheme.activation;
     at::Tensor magnitudes = collect_input(in, input);
     if (activation.granularity == Granularity::kTensor) magnitudes = magnitudes.reshape({-1, 1});

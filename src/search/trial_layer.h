@@ -75,9 +75,6 @@ class TrialLayer {
     std::size_t input() const { return static_cast<std::size_t>(place.input); }
   };
 
-  static bool is_static(const LinearScheme& scheme) {
-    return scheme.activation && !scheme.activation->dynamic;
-  }
   LayerClips allowed(LayerClips clips) const;
   void apply(const LayerClips& clips);
   Linear make_packed(Slot& slot, const InputClips& clips) const;

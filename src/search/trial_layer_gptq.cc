@@ -1,4 +1,5 @@
 // TrialLayer's rounding by GPTQ.
+#include "io/scheme.h"
 #include "search/linear_rounding.h"
 #include "search/trial_layer.h"
 
@@ -28,7 +29,7 @@ RoundedLinears TrialLayer::round_by_gptq(const States& in,
     Slot& slot = slots_[i];
     const double clip = clips.at(slot.input()).weight;
     const QuantizedWeight& stored = codes[slot.name] = to_quantized_weight(rounded[i].weight);
-    if (is_static(slot.scheme)) {
+    if (has_static_input(slot.scheme)) {
       slot.dequantized[clip] = rounded[i].weight.dequantize();
     } else {
       slot.packed.insert_or_assign(

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/parallel.h"
+#include "io/scheme.h"
 #include "quant/hadamard_rows.h"
 #include "quant/input_rounding.h"
 #include "quant/quantized_tensor.h"
@@ -46,10 +47,10 @@ ScaleSearch::ScaleSearch(const WeightSource& weights,
     for_each_apart(1, [&](std::int64_t) { size = squares_of(product); });
     trials_.push_back({weight, scheme->second, stored.scalar_type(), product, size});
     // Static scales are measured later, by the search of clips: here every token has its own.
-    std::optional<Scheme>& activation = trials_.back().scheme.activation;
-    if (activation && !activation->dynamic) {
-      activation->dynamic = true;
-      activation->granularity = Granularity::kToken;
+    LinearScheme& own = trials_.back().scheme;
+    if (has_static_input(own)) {
+      own.activation->dynamic = true;
+      own.activation->granularity = Granularity::kToken;
     }
   }
 }
