@@ -147,7 +147,8 @@ EncoderRounding round_encoder(const std::shared_ptr<const WeightSource>& floats,
                               const std::function<bool()>& stop_requested) {
   std::erase_if(samples, [](const StreamedSample& sample) { return !sample.pixels.defined(); });
   require(!samples.empty(), ErrorKind::kInvalidArgument,
-          "rounding of vision tower and projector: no calibration sample has an image");
+          "rounding of vision tower and projector: no calibration sample has an image; give data "
+          "with images, or keep both in float by an override");
   const c10::InferenceMode no_gradients;
   EncoderRounder rounder(floats, config, schemes, replaced, options);
   for (const Unit& unit : list_units(config)) {
