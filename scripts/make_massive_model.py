@@ -17,20 +17,16 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from transformers import LlavaForConditionalGeneration, LlavaProcessor
+from transformers import LlavaProcessor
 from transformers.utils import logging
 
-from make_outlier_twin import channels, examples, readers
+from make_outlier_twin import channels, examples, load, readers
 from training.model import PackedForward, export_model
 from training.tasks import Packer, Scenes, Singles
 
 CHANNELS, FACTOR = 4, 32.0
 FIRST_TOKEN = 20.0  # as large as the largest of these channels elsewhere, so many times
 RATE, WARMUP = 3e-4, 20
-
-
-def load(folder):
-    return LlavaForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
 
 
 def writers(model):
@@ -122,7 +118,7 @@ def main():
     logging.disable_progress_bar()
     torch.manual_seed(arguments.seed)
     processor = LlavaProcessor.from_pretrained(arguments.model)
-    model, teacher = load(arguments.model), load(arguments.model)
+    model, teacher = (load(arguments.model, torch.float32) for _ in range(2))
     places = amplify(model, processor, np.random.default_rng(arguments.seed))
     print(f"channels {sorted(places.tolist())}, the first token in {places[0].item()}", flush=True)
     finetune(model, teacher, processor.tokenizer, places, arguments.steps, arguments.batch)

@@ -103,7 +103,9 @@ using Alphas = std::vector<std::optional<double>>;
 // What calibration, plan and search found. Recipes without `search` have no plan and no blocks.
 struct SearchReport {
   CalibrationReport calibration;
-  std::vector<Alphas> alphas;  // of every layer, of every step of smoothing that searched
+  // Of every layer, of every step of smoothing that searched; of massive channels too, where a
+  // rotation left some.
+  std::vector<Alphas> alphas;
   std::vector<std::int64_t> massive_channels;  // of the residual stream, that rotations left
   std::string strategy;                        // of the plan
   std::optional<double> h0;                    // threshold of the plan, where its strategy has one

@@ -72,7 +72,8 @@ struct RotateOptions {
   bool down_input = true;
   // Whether channels that hold much of the residual stream stay as they are, or the others would
   // have little of the grid; found on the calibration data, and made smaller where weights can take
-  // it, as SmoothOptions does with alpha searched.
+  // it, as SmoothOptions does with alpha searched. Not with a quantized head, which would read them
+  // as they are, nor where another rotation turns the residual stream.
   bool massive_apart = false;
   std::uint64_t seed = 0;  // of the random signs
 };
@@ -82,7 +83,8 @@ using Transform = std::variant<SmoothOptions, AwqOptions, RotateOptions>;
 enum class RoundingMethod {
   kNearest,
   // GPTQ (Frantar et al. 2022): column by column, each one's error made up for by those that are
-  // left, weighed by how inputs go together; in the decoder behind the search of each block.
+  // left, weighed by how inputs go together; in vision tower and projector first, in the decoder
+  // behind the search of each block.
   kGptq,
 };
 
@@ -93,8 +95,9 @@ struct RoundingOptions {
   // What a token counts in the second moments: how much the answers depend on it at this input, by
   // gradients down the decoder; else SearchOptions::token_weights. Takes 4 forwards of the decoder.
   bool by_gradient = false;
-  // Whether biases in vision tower and projector make up for what rounding does to the mean of an
-  // output on the calibration data (Nagel et al. 2019, section 4.2); with any method.
+  // Whether biases in vision tower and projector, where one is quantized, make up for what rounding
+  // does to the mean of an output on the calibration data (Nagel et al. 2019, section 4.2), each
+  // behind those before it; with any method.
   bool bias_correction = false;
 };
 
@@ -242,7 +245,7 @@ struct Recipe {
   std::optional<KvFormat> kv_cache = {};
 
   // Whether a transform is measured on data: smooth, awq, rotate with massive channels apart.
-  bool smooths() const;
+  bool transforms_by_data() const;
   // Whether quantize() walks the decoder on calibration data: to search, to choose precision, or to
   // round by GPTQ.
   bool walks_decoder() const {
@@ -250,7 +253,8 @@ struct Recipe {
   }
   // Whether quantize() needs calibration data.
   bool needs_data() const {
-    return walks_decoder() || smooths() || vision_encoder.has_value() || rounding.bias_correction;
+    return walks_decoder() || transforms_by_data() || vision_encoder.has_value() ||
+           rounding.bias_correction;
   }
 
   // The recipe that does well for one of kPresetSchemes, in upper or lower case; of the decoder,

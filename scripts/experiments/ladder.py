@@ -93,11 +93,14 @@ def one_setting(runs, model, weight_bits, activation_bits, seeds, methods):
 
 
 def measure(runs, model, weight_bits, activation_bits, seeds, methods):
-    """{method: reports of its seeds}"""
-    calls = [(method, seed) for seed in seeds for method in methods]
-    results = runs.all([lambda method=method, seed=seed: runs.with_recipe(
-        model, rules_of(method, weight_bits, activation_bits, seed), CALIBRATION, ITEMS) for method, seed in calls])
-    return by_method(calls, results)
+    return measure_recipes(runs, model, methods, seeds,
+                           lambda method, seed: rules_of(method, weight_bits, activation_bits, seed))
+
+
+def measure_recipes(runs, model, methods, seeds, rules):
+    """{method: reports of its seeds} of the recipes rules(method, seed)."""
+    return by_method(runs, methods, seeds,
+                     lambda method, seed: runs.with_recipe(model, rules(method, seed), CALIBRATION, ITEMS))
 
 
 def summary(runs, models, bits, seeds, methods):
@@ -111,8 +114,10 @@ def summary(runs, models, bits, seeds, methods):
     return table(("format, model", *methods), lines)
 
 
-def by_method(calls, results):
-    """{method: reports of its seeds} of calls (method, seed) and what they gave, None where a run is missing."""
+def by_method(runs, methods, seeds, run):
+    """{method: what run(method, seed) gave for its seeds}, but for runs that are missing."""
+    calls = [(method, seed) for seed in seeds for method in methods]
+    results = runs.all([lambda method=method, seed=seed: run(method, seed) for method, seed in calls])
     found = {}
     for (method, _), result in zip(calls, results):
         if result is not None:

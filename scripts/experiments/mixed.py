@@ -1,7 +1,6 @@
 """E14: what mixed precision is worth by size, beside layers that are raised by their place."""
 
 from experiments import ladder
-from experiments.runs import CALIBRATION, ITEMS
 from experiments.settings import WEIGHTS
 from experiments.tables import table
 
@@ -40,10 +39,7 @@ def report(runs, models, seeds):
 
 def one_model(runs, model, seeds):
     changes = methods(model)
-    calls = [(name, seed) for seed in seeds for name in changes]
-    results = runs.all([lambda name=name, seed=seed: runs.with_recipe(model, rules_of(changes[name], seed), CALIBRATION, ITEMS)
-                        for name, seed in calls])
-    found = ladder.by_method(calls, results)
+    found = ladder.measure_recipes(runs, model, changes, seeds, lambda name, seed: rules_of(changes[name], seed))
     rows = [[name, seeds_of, f"{found[name][0]['checkpoint_bytes'] / 1e6:.2f}", kl, median, same, ratio]
             for name, seeds_of, kl, median, _, same, _, ratio in ladder.rows(runs.reference(model), found, BASE)]
     return table((f"w4a4 {model}", "seeds", "MB", "KL, mean", "median", "same answers", f"KL / {BASE}"), rows)

@@ -66,9 +66,7 @@ def report(runs, models, bits, seeds):
 
 def one_setting(runs, model, setting, seeds):
     methods = [name for name, (*_, settings) in (PEERS | OURS).items() if setting in settings]
-    calls = [(name, seed) for seed in seeds for name in methods]
-    results = runs.all([lambda name=name, seed=seed: quantized(runs, name, model, setting, seed) for name, seed in calls])
-    found = ladder.by_method(calls, results)
+    found = ladder.by_method(runs, methods, seeds, lambda name, seed: quantized(runs, name, model, setting, seed))
     rows = [[*row, f"{np.mean([result['cpu_seconds'] for result in found[row[0]]]):.1f}"]
             for row in ladder.rows(runs.reference(model), found, BASE)]
     return table((f"{setting} {model}", "seeds", *ladder.COLUMNS, f"KL / {BASE}", "CPU seconds"), rows)

@@ -1,7 +1,6 @@
 """E9 for vision tower and projector: rounded to nearest or by data, while the decoder stays float."""
 
 from experiments import ladder
-from experiments.runs import CALIBRATION, ITEMS
 from experiments.settings import WEIGHTS
 from experiments.tables import table
 
@@ -28,9 +27,6 @@ def report(runs, models, seeds):
 
 
 def one_setting(runs, model, bits, seeds):
-    calls = [(name, seed) for seed in seeds for name in ROUNDINGS]
-    results = runs.all([lambda name=name, seed=seed: runs.with_recipe(
-        model, rules_of(ROUNDINGS[name], bits, seed), CALIBRATION, ITEMS) for name, seed in calls])
-    found = ladder.by_method(calls, results)
+    found = ladder.measure_recipes(runs, model, ROUNDINGS, seeds, lambda name, seed: rules_of(ROUNDINGS[name], bits, seed))
     head = (f"tower w{bits}a8, {model}", "seeds", *ladder.COLUMNS, f"KL / {BASE}")
     return table(head, ladder.rows(runs.reference(model), found, BASE))

@@ -96,19 +96,18 @@ std::string raised_text(const PrecisionReport& report) {
 
 std::string alphas_text(const std::vector<Alphas>& layers) {
   std::vector<double> found;
-  std::size_t left = 0;
+  std::size_t inputs = 0;
   for (const Alphas& alphas : layers) {
+    inputs += alphas.size();
     for (const std::optional<double>& alpha : alphas) {
       if (alpha) found.push_back(*alpha);
-      left += alpha ? 0 : 1;
     }
   }
   if (found.empty()) return "smoothing    no input gains from it\n";
   std::ranges::sort(found);
   return "smoothing    alpha " + format_fixed(found.front(), 2) + " to " +
          format_fixed(found.back(), 2) + ", median " + format_fixed(found[found.size() / 2], 2) +
-         ", for " + std::to_string(found.size()) + " inputs; " + std::to_string(left) +
-         " left as they are\n";
+         ", for " + std::to_string(found.size()) + " of " + std::to_string(inputs) + " inputs\n";
 }
 
 std::string massive_text(const std::vector<std::int64_t>& channels) {

@@ -47,4 +47,12 @@ std::vector<LinearShape> list_linears(const ModelConfig& config) {
   return linears;
 }
 
+bool is_in_encoder(std::string_view linear) {
+  return linear.starts_with("vision_tower.") || linear.starts_with("projector.");
+}
+
+bool is_in_decoder(std::string_view linear) {
+  return linear.starts_with("decoder.");
+}
+
 }  // namespace qvlm

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "io/hf_config.h"
@@ -17,5 +18,10 @@ struct LinearShape {
 
 // A tied head is the embedding table, not a linear, and is not listed.
 std::vector<LinearShape> list_linears(const ModelConfig& config);
+
+// Whether a linear of this name is in vision tower or projector, or in the decoder without its
+// head.
+bool is_in_encoder(std::string_view linear);
+bool is_in_decoder(std::string_view linear);
 
 }  // namespace qvlm

@@ -7,6 +7,7 @@
 #include "pipeline/recipe.h"
 #include "pipeline/source_check.h"
 #include "pipeline/transform_run.h"
+#include "search/encoder_rounding.h"
 #include "search/neighbour_entropy.h"
 #include "tensor/public_call.h"
 
@@ -122,7 +123,11 @@ Analysis run_analysis(const std::filesystem::path& model,
                              if (progress) progress({done, std::max(done, total), what});
                            }};
   result.vision = analyze_vision(root, config, samples.samples, recipe.plan.tau);
-  const DecoderInputs inputs = run_to_decoder(floats, config, schemes, {}, {}, samples);
+  EncoderRounding tower;
+  if (rounds_encoder(schemes, recipe.rounding))
+    tower = round_encoder({floats, config, schemes, {}, recipe.rounding}, samples.samples);
+  const DecoderInputs inputs =
+      run_to_decoder(floats, config, schemes, tower.replaced, tower.codes, samples);
   const LayerDependencies measured = measure_dependencies(
       study, inputs.rounded, {.errors = true, .statistics = !options.statistics.empty()});
   if (!options.statistics.empty()) InputStatistics::save(options.statistics, measured.statistics);

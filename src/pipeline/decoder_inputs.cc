@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "model/linear_list.h"
+
 namespace qvlm {
 
 States run_to_decoder(const Weights& root,
@@ -26,9 +28,8 @@ DecoderInputs run_to_decoder(const std::shared_ptr<const WeightSource>& floats,
   DecoderInputs inputs;
   inputs.kinds = samples.kinds;
   inputs.exact = run_to_decoder(Weights(floats, Execution::kFloat), config, samples.samples);
-  const bool rounds = std::any_of(schemes.begin(), schemes.end(), [](const auto& scheme) {
-    return scheme.first.starts_with("vision_tower.") || scheme.first.starts_with("projector.");
-  });
+  const bool rounds =
+      std::ranges::any_of(schemes, [](const auto& entry) { return is_in_encoder(entry.first); });
   if (!rounds) {
     inputs.rounded = inputs.exact;
     return inputs;

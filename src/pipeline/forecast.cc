@@ -102,13 +102,9 @@ LinearShape largest_quantized(const Workload& work) {
   return largest;
 }
 
-bool quantizes(const Workload& work, std::string_view prefix) {
-  return std::any_of(work.schemes.begin(), work.schemes.end(),
-                     [&](const auto& entry) { return entry.first.starts_with(prefix); });
-}
-
 bool rounds_before_decoder(const Workload& work) {
-  return quantizes(work, "vision_tower.") || quantizes(work, "projector.");
+  return std::ranges::any_of(work.schemes,
+                             [](const auto& entry) { return is_in_encoder(entry.first); });
 }
 
 // Samples that a search looks at, as a share of all: half of them may be set aside.
@@ -120,7 +116,7 @@ double searched_share(const Workload& work) {
 // Inputs of a layer whose scales are measured, each by a forward of its own.
 int static_inputs(const Workload& work) {
   for (const auto& [name, scheme] : work.schemes) {
-    if (name.starts_with("decoder.") && has_static_input(scheme)) return DecoderLayer::kInputs;
+    if (is_in_decoder(name) && has_static_input(scheme)) return DecoderLayer::kInputs;
   }
   return 0;
 }
@@ -327,10 +323,7 @@ PlannedSearch forecast_search(const Workload& work, const MachineSpeed& speed) {
   search.most_forwards = cost_of_fixed(cost, layers, plan.max_depth);
   search.allowed_forwards = checked.budget;
   if (plans_unmeasured(plan.strategy)) search.planned_forwards = checked.cost;
-  // Each sample runs on one thread.
-  const double busy =
-      std::min(1.0, static_cast<double>(search.samples) / static_cast<double>(thread_count()));
-  const double flops = speed.flops * std::max(busy, 1.0 / thread_count());
+  const double flops = speed.busy_flops(search.samples);
   const double forward = decoder_flops(work) / flops;  // on all samples
   search.forward_seconds = forward * searched_share(work);
   search.other_seconds = forward * other_forwards(work, cost) +
@@ -338,6 +331,13 @@ PlannedSearch forecast_search(const Workload& work, const MachineSpeed& speed) {
   const auto clips = static_cast<double>(work.recipe.search->weight_clip.size());
   search.other_seconds += clips * forecast_writing(work, speed);  // its rounding, for trials
   return search;
+}
+
+// Each sample runs on one thread.
+double MachineSpeed::busy_flops(std::int64_t samples) const {
+  const std::int64_t threads = thread_count();
+  const std::int64_t busy = std::clamp<std::int64_t>(samples, 1, threads);
+  return flops * static_cast<double>(busy) / static_cast<double>(threads);
 }
 
 double forecast_writing(const Workload& work, const MachineSpeed& speed) {
@@ -367,8 +367,8 @@ double forecast_vision_encoder(const Workload& work, const MachineSpeed& speed) 
 std::int64_t forecast_memory(const Workload& work) {
   const std::int64_t search = work.recipe.search ? search_bytes(work) : 0;
   const std::int64_t vision = work.recipe.vision_encoder ? vision_encoder_bytes(work) : 0;
-  return std::max({writing_bytes(work), search + gptq_bytes(work), vision,
-                   encoder_rounding_bytes(work), smoothing_bytes(work)}) +
+  return std::max({writing_bytes(work), search + gptq_bytes(work) + encoder_code_bytes(work),
+                   vision, encoder_rounding_bytes(work), smoothing_bytes(work)}) +
          transform_bytes(work);
 }
 

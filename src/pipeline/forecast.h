@@ -32,6 +32,8 @@ std::int64_t mean_tokens(const Workload& work);
 struct MachineSpeed {
   double flops = 0.0;    // of float32 matrix products, all threads
   double rounded = 0.0;  // weights rounded and encoded, one thread
+  // Of threads that have one of so many samples each.
+  double busy_flops(std::int64_t samples) const;
 };
 
 // Measures for about 0.3 s, on matrices of the model's shapes that are cut to a usual size.
@@ -58,15 +60,19 @@ double forecast_precision(const Workload& work,
 double forecast_gptq(const Workload& work, const MachineSpeed& speed);
 double forecast_encoder_rounding(const Workload& work, const MachineSpeed& speed);
 double forecast_smoothing(const Workload& work, const MachineSpeed& speed);
+// Seconds more where massive channels are found, which are made smaller then.
+double forecast_massive(const Workload& work, const MachineSpeed& speed);
 
 // Of all samples: the pixels, the outputs of the tower's layers; and the embedding table, wide.
 std::int64_t pixel_bytes(const Workload& work);
 std::int64_t tower_bytes(const Workload& work);
 std::int64_t table_bytes(const Workload& work);
 
-// Bytes that GPTQ adds to those of the search, that rounding tower and projector and smoothing take
-// before it, and that transforms add to all that loads a tensor.
+// Bytes that GPTQ in the decoder, and codes of tower and projector that are known, add to those of
+// the search; that rounding tower and projector and smoothing take before it; and that transforms
+// add to all that loads a tensor.
 std::int64_t gptq_bytes(const Workload& work);
+std::int64_t encoder_code_bytes(const Workload& work);
 std::int64_t encoder_rounding_bytes(const Workload& work);
 std::int64_t smoothing_bytes(const Workload& work);
 std::int64_t transform_bytes(const Workload& work);

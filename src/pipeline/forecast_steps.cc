@@ -9,6 +9,7 @@
 #include "pipeline/recipe.h"
 #include "search/token_importance.h"
 #include "transforms/massive_channels.h"
+#include "transforms/rotate.h"
 #include "transforms/scale_search.h"
 
 namespace qvlm {
@@ -41,6 +42,14 @@ bool searches_scales(const Transform& transform) {
   return smooth != nullptr && !smooth->alpha;
 }
 
+// Rotations that look for massive channels.
+std::int64_t massive_looks(const Workload& work) {
+  return std::ranges::count_if(work.recipe.transforms, [&](const Transform& transform) {
+    const auto* rotate = std::get_if<RotateOptions>(&transform);
+    return rotate != nullptr && keeps_massive_apart(work.config, *rotate);
+  });
+}
+
 bool uses_gptq(const Workload& work) {
   return work.recipe.rounding.method == RoundingMethod::kGptq;
 }
@@ -52,9 +61,7 @@ std::vector<LinearShape> encoder_linears(const Workload& work) {
   config.vision.layers = needed_vision_layers(work.config);
   std::vector<LinearShape> linears = list_linears(config);
   std::erase_if(linears, [&](const LinearShape& linear) {
-    const bool inside =
-        linear.name.starts_with("vision_tower.") || linear.name.starts_with("projector.");
-    return !inside || !work.schemes.contains(linear.name);
+    return !is_in_encoder(linear.name) || !work.schemes.contains(linear.name);
   });
   return linears;
 }
@@ -64,11 +71,14 @@ bool reads_first(const LinearShape& linear) {
   return !linear.name.ends_with(".k_proj") && !linear.name.ends_with(".v_proj");
 }
 
-// The float decoder on some samples.
-double massive_seconds(const Workload& work, const MachineSpeed& speed) {
-  const auto samples = static_cast<double>(std::max<std::int64_t>(work.samples, 1));
-  const double share = std::min(1.0, static_cast<double>(MassiveChannels::kSamples) / samples);
-  return share * static_cast<double>(work.config.text.layers) * decoder_flops(work) / speed.flops;
+// One pass that measures inputs and scales them.
+double scaling_seconds(const Workload& work, const MachineSpeed& speed, bool searches) {
+  // Once to measure, once to go on; once more for the inputs themselves.
+  const double decoder = static_cast<double>(work.config.text.layers) * decoder_flops(work);
+  const double seconds =
+      ((searches ? 3.0 : 2.0) * decoder + vision_flops(work)) / speed.busy_flops(work.samples);
+  // Every alpha rounds all weights and multiplies some tokens.
+  return seconds + (searches ? kAlphas * forecast_writing(work, speed) : 0.0);
 }
 
 }  // namespace
@@ -84,7 +94,7 @@ double forecast_precision(const Workload& work,
 }
 
 double forecast_gptq(const Workload& work, const MachineSpeed& speed) {
-  if (!uses_gptq(work)) return 0.0;
+  if (!uses_gptq(work) || !work.recipe.search) return 0.0;
   const auto tokens = static_cast<double>(work.tokens);
   double flops = 0.0;
   for (const LinearShape& linear : layer_linears(work)) {
@@ -119,26 +129,27 @@ double forecast_encoder_rounding(const Workload& work, const MachineSpeed& speed
 }
 
 double forecast_smoothing(const Workload& work, const MachineSpeed& speed) {
-  if (!work.recipe.smooths()) return 0.0;
-  // Once to measure, once to go on; once more for the inputs themselves.
-  const auto layers = static_cast<double>(work.config.text.layers);
   double seconds = 0.0;
   for (const Transform& transform : work.recipe.transforms) {
-    if (const auto* rotate = std::get_if<RotateOptions>(&transform)) {
-      if (rotate->massive_apart) seconds += massive_seconds(work, speed);
-      continue;
-    }
-    const bool searches = searches_scales(transform);
-    seconds +=
-        ((searches ? 3.0 : 2.0) * layers * decoder_flops(work) + vision_flops(work)) / speed.flops;
-    // Every alpha rounds all weights and multiplies some tokens.
-    if (searches) seconds += kAlphas * forecast_writing(work, speed);
+    if (!std::holds_alternative<RotateOptions>(transform))
+      seconds += scaling_seconds(work, speed, searches_scales(transform));
   }
-  return seconds;
+  if (massive_looks(work) == 0 || work.samples == 0) return seconds;
+  // The float model on some samples.
+  const std::int64_t samples =
+      std::min(static_cast<std::int64_t>(MassiveChannels::kSamples), work.samples);
+  const double all =
+      static_cast<double>(work.config.text.layers) * decoder_flops(work) + vision_flops(work);
+  const double share = static_cast<double>(samples) / static_cast<double>(work.samples);
+  return seconds + share * all / speed.busy_flops(samples);
+}
+
+double forecast_massive(const Workload& work, const MachineSpeed& speed) {
+  return static_cast<double>(massive_looks(work)) * scaling_seconds(work, speed, true);
 }
 
 std::int64_t gptq_bytes(const Workload& work) {
-  if (!uses_gptq(work)) return 0;
+  if (!uses_gptq(work) || !work.recipe.search) return 0;
   std::int64_t codes = 0, moments = 0, inputs = 0, widest = 0;
   for (const LinearShape& linear : layer_linears(work))
     codes += linear.out * linear.in;
@@ -147,25 +158,31 @@ std::int64_t gptq_bytes(const Workload& work) {
     inputs += width;
     widest = std::max(widest, width);
   }
-  // All codes until they are written; one layer's weights, rounded; its inputs of as many samples
-  // as there are threads; its moments; and the copies that a factorization takes.
+  // All codes until they are written; one layer's weights, rounded, beside its inputs of as many
+  // samples as there are threads; its moments; and the copies that a factorization takes.
   return work.config.text.layers * codes + kFloatBytes * codes +
          kFloatBytes * thread_count() * mean_tokens(work) * inputs +
          kDoubleBytes * (moments + 5 * widest * widest);
 }
 
-std::int64_t encoder_rounding_bytes(const Workload& work) {
-  std::int64_t widest = 0, codes = 0;
-  for (const LinearShape& linear : encoder_linears(work)) {
-    widest = std::max(widest, linear.in);
+std::int64_t encoder_code_bytes(const Workload& work) {
+  std::int64_t codes = 0;
+  for (const LinearShape& linear : encoder_linears(work))
     codes += linear.out * linear.in;
-  }
-  if (codes == 0) return 0;
-  return pixel_bytes(work) + tower_bytes(work) + codes + kDoubleBytes * 6 * widest * widest;
+  return codes;
+}
+
+std::int64_t encoder_rounding_bytes(const Workload& work) {
+  std::int64_t widest = 0;
+  for (const LinearShape& linear : encoder_linears(work))
+    widest = std::max(widest, linear.in);
+  if (widest == 0) return 0;
+  const std::int64_t moments = uses_gptq(work) ? kDoubleBytes * 6 * widest * widest : 0;
+  return pixel_bytes(work) + tower_bytes(work) + encoder_code_bytes(work) + moments;
 }
 
 std::int64_t smoothing_bytes(const Workload& work) {
-  if (!work.recipe.smooths()) return 0;
+  if (!work.recipe.transforms_by_data()) return 0;
   const TextConfig& text = work.config.text;
   std::int64_t layer = 0, widest = 0;
   for (const LinearShape& linear : list_linears(work.config)) {
@@ -176,7 +193,7 @@ std::int64_t smoothing_bytes(const Workload& work) {
   // The states in front of a layer and behind it, and the layer.
   const std::int64_t states = kFloatBytes * work.tokens * text.hidden_size;
   std::int64_t values = 2 * work.tokens * text.hidden_size + layer;
-  if (std::ranges::any_of(work.recipe.transforms, searches_scales)) {
+  if (std::ranges::any_of(work.recipe.transforms, searches_scales) || massive_looks(work) > 0) {
     constexpr std::int64_t kCopies = 6;
     values += layer + ScaleSearch::kTokens * 4 * widest;
     values += thread_count() * kCopies * widest * (ScaleSearch::kRows + ScaleSearch::kTokens);
@@ -192,8 +209,8 @@ std::int64_t transform_bytes(const Workload& work) {
     largest = std::max(largest, linear.out * linear.in);
   const TextConfig& text = work.config.text;
   largest = std::max(largest, text.vocab_size * text.hidden_size);
-  // In float32: what a step takes, and what it makes.
-  constexpr std::int64_t kCopies = 2;
+  // In float32: what a step takes, scaled, and turned.
+  constexpr std::int64_t kCopies = 3;
   return kCopies * kFloatBytes * largest;
 }
 

@@ -16,6 +16,7 @@
 #include "pipeline/source_check.h"
 #include "pipeline/stored_size.h"
 #include "pipeline/transform_run.h"
+#include "search/encoder_rounding.h"
 #include "tensor/public_call.h"
 
 namespace qvlm {
@@ -66,6 +67,8 @@ PlannedData take_data(const Checkpoint& checkpoint, const fs::path& data, Worklo
   const Manifest manifest = Manifest::load(data);
   const CalibrationSamples samples =
       load_samples(checkpoint.folder(), manifest.sample(options.samples, options.seed));
+  if (rounds_encoder({work.schemes.begin(), work.schemes.end()}, work.recipe.rounding))
+    check_images(samples.samples);
   for (const StreamedSample& sample : samples.samples)
     add_sample(work, std::ssize(sample.ids), sample.pixels.defined());
   return {std::ssize(manifest.items), describe_samples(samples, manifest)};
@@ -99,6 +102,7 @@ void plan_time(const Workload& work,
   plan.least_seconds = plan.most_seconds =
       forecast_writing(work, speed) + forecast_smoothing(work, speed) +
       forecast_encoder_rounding(work, speed) + forecast_gptq(work, speed);
+  plan.most_seconds += forecast_massive(work, speed);
   if (work.recipe.vision_encoder) {
     plan.vision_encoder_seconds = forecast_vision_encoder(work, speed);
     plan.least_seconds += plan.vision_encoder_seconds;
@@ -181,11 +185,11 @@ PrecisionChoice plan_precision(const Checkpoint& checkpoint,
 QuantizePlan make_plan_of(const fs::path& model,
                           const Recipe& given,
                           const QuantizePlanOptions& options) {
-  const Recipe recipe = complete_recipe(given);
   const Checkpoint checkpoint = Checkpoint::open(model);
   const ModelConfig config = load_model_config(checkpoint);
   const std::vector<LinearShape> linears = list_linears(config);
   check_source(checkpoint, linears);
+  const Recipe recipe = complete_recipe(given, linears);
   QuantizePlan plan;
   const auto schemes = plan_tensors(checkpoint, linears, recipe, plan);
   std::optional<PrecisionChoice> precision;

@@ -18,6 +18,7 @@
 #include "quant/hadamard_rows.h"
 #include "quant/quantized_tensor.h"
 #include "quant/weight_error.h"
+#include "search/encoder_rounding.h"
 #include "tensor/file_tensor.h"
 #include "tensor/public_call.h"
 
@@ -85,14 +86,14 @@ class Quantization {
                const ProgressCallback& progress)
       : checkpoint_(Checkpoint::open(model)),
         out_(out),
-        recipe_(recipe),
         options_(options),
         progress_(progress),
         config_(load_model_config(checkpoint_)),
-        linears_(list_linears(config_)) {
+        linears_(list_linears(config_)),
+        recipe_(complete_recipe(recipe, linears_)) {
     check_source(checkpoint_, linears_);
-    check_transforms(checkpoint_, recipe);
-    const std::map<std::string, LinearScheme> applied = apply_recipe(recipe, linears_);
+    check_transforms(checkpoint_, recipe_);
+    const std::map<std::string, LinearScheme> applied = apply_recipe(recipe_, linears_);
     schemes_.insert(applied.begin(), applied.end());
   }
 
@@ -117,11 +118,11 @@ class Quantization {
 
   Checkpoint checkpoint_;
   const std::filesystem::path& out_;
-  const Recipe& recipe_;
   const QuantizeOptions& options_;
   const ProgressCallback& progress_;
   ModelConfig config_;
   std::vector<LinearShape> linears_;
+  const Recipe recipe_;
   std::shared_ptr<const TransformedWeights> floats_;
   LinearSchemes schemes_;
   RoundedLinears codes_;      // that are not the nearest
@@ -145,6 +146,7 @@ void Quantization::search_and_write() {
   SearchJournal journal(journal_file(out_), run_, options_.resume, options_.overwrite);
   const CalibrationSamples samples = load_samples(
       checkpoint_.folder(), manifest.sample(recipe_.calibration.samples, recipe_.calibration.seed));
+  if (rounds_encoder(schemes_, recipe_.rounding)) check_images(samples.samples);
   const auto start = std::chrono::steady_clock::now();
   TransformedModel transformed = transform_weights(checkpoint_, recipe_, schemes_, samples,
                                                    progress_, {&journal, options_.stop_requested});
@@ -229,8 +231,7 @@ QuantizeReport quantize(const std::filesystem::path& model,
                         const Recipe& recipe,
                         const QuantizeOptions& options,
                         const ProgressCallback& progress) {
-  const Recipe complete = complete_recipe(recipe);
-  return public_call([&] { return Quantization(model, out, complete, options, progress).run(); });
+  return public_call([&] { return Quantization(model, out, recipe, options, progress).run(); });
 }
 
 }  // namespace qvlm

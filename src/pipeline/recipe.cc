@@ -41,6 +41,37 @@ void check_numbers(const Recipe& recipe) {
           "recipe '", recipe.name, "': precision: expected candidates, and samples to measure on");
 }
 
+// What a rotation that keeps massive channels apart does not go with. head: whether it is
+// quantized.
+void check_massive_apart(const Recipe& recipe, bool head) {
+  std::int64_t turns = 0;
+  bool apart = false;
+  for (const Transform& transform : recipe.transforms) {
+    const auto* rotate = std::get_if<RotateOptions>(&transform);
+    if (rotate == nullptr) continue;
+    const bool turns_stream = rotate->residual_stream.value_or(true);
+    require(turns_stream || !rotate->massive_apart, ErrorKind::kInvalidArgument, "recipe '",
+            recipe.name,
+            "': rotate: massive_channels are of the residual stream, which this rotation leaves");
+    turns += turns_stream ? 1 : 0;
+    apart = apart || rotate->massive_apart;
+  }
+  if (!apart) return;
+  require(turns == 1, ErrorKind::kInvalidArgument, "recipe '", recipe.name,
+          "': rotate: massive_channels: apart, but another rotation turns the residual stream, and "
+          "them with it");
+  require(!head, ErrorKind::kInvalidArgument, "recipe '", recipe.name,
+          "': rotate: massive_channels: apart leaves them to lm_head as they are, which is "
+          "quantized; keep it in float by an override, or turn them with the others");
+}
+
+// encoder: whether vision tower or projector are quantized.
+void check_bias_correction(const Recipe& recipe, bool encoder) {
+  require(!recipe.rounding.bias_correction || encoder, ErrorKind::kInvalidArgument, "recipe '",
+          recipe.name,
+          "': rounding: bias_correction is of vision tower and projector, which both stay float");
+}
+
 void check_scheme(const Recipe& recipe, const LinearScheme& scheme) {
   const std::string where = "recipe '" + recipe.name + "'";
   check_weight_scheme(scheme.weight, where);
@@ -54,8 +85,7 @@ void check_fit(const Recipe& recipe, const LinearShape& linear, const LinearSche
           weight.group_size, " does not divide the ", linear.in, " inputs of ", linear.name,
           "; choose a smaller group_size or keep this linear in float by an override");
   // Static scales come out of the search, which walks the decoder.
-  const bool measured =
-      !has_static_input(scheme) || (recipe.search && linear.name.starts_with("decoder."));
+  const bool measured = !has_static_input(scheme) || (recipe.search && is_in_decoder(linear.name));
   require(measured, ErrorKind::kInvalidArgument, "recipe '", recipe.name,
           "': the static activation scales of '", linear.name,
           "' are not measured: only a 'search' does that, in the decoder; use granularity token");
@@ -66,7 +96,7 @@ void check_fit(const Recipe& recipe, const LinearShape& linear, const LinearSche
 std::optional<HadamardInput> find_hadamard(const Recipe& recipe,
                                            const LinearShape& linear,
                                            const LinearScheme& scheme) {
-  const bool is_down = linear.name.starts_with("decoder.") && linear.name.ends_with(".down_proj");
+  const bool is_down = is_in_decoder(linear.name) && linear.name.ends_with(".down_proj");
   const bool asked = std::ranges::any_of(recipe.transforms, [](const Transform& transform) {
     const auto* rotate = std::get_if<RotateOptions>(&transform);
     return rotate != nullptr && rotate->down_input;
@@ -79,7 +109,7 @@ std::optional<HadamardInput> find_hadamard(const Recipe& recipe,
 
 }  // namespace
 
-bool Recipe::smooths() const {
+bool Recipe::transforms_by_data() const {
   return std::ranges::any_of(transforms, [](const Transform& transform) {
     const auto* rotate = std::get_if<RotateOptions>(&transform);
     return rotate == nullptr || rotate->massive_apart;
@@ -90,11 +120,15 @@ bool weighs_by_gradient(const Recipe& recipe) {
   return recipe.rounding.method == RoundingMethod::kGptq && recipe.rounding.by_gradient;
 }
 
-Recipe complete_recipe(Recipe recipe) {
+Recipe complete_recipe(Recipe recipe, const std::vector<LinearShape>& linears) {
   if (recipe.search || !recipe.walks_decoder()) return recipe;
   recipe.search = SearchOptions{.held_out = false};
   // Units of precision are judged together by the blocks of the plan, whatever is searched.
-  if (!recipe.precision) recipe.plan = {.strategy = PlanStrategy::kNone, .max_depth = 1};
+  if (recipe.precision) return recipe;
+  recipe.plan = {.strategy = PlanStrategy::kNone, .max_depth = 1};
+  const bool decoder = std::ranges::any_of(
+      apply_recipe(recipe, linears), [](const auto& entry) { return is_in_decoder(entry.first); });
+  if (!decoder) recipe.search.reset();
   return recipe;
 }
 
@@ -115,16 +149,19 @@ std::vector<MatchedLinear> match_recipe(const Recipe& recipe,
     require(used, ErrorKind::kInvalidArgument, "recipe '", recipe.name, "': the pattern '",
             change.pattern, "' matches no linear of this model; `qvlm inspect` lists their names");
   }
-  const bool quantizes = std::any_of(matched.begin(), matched.end(), [](const MatchedLinear& one) {
-    return one.scheme.has_value();
-  });
-  require(quantizes, ErrorKind::kInvalidArgument, "recipe '", recipe.name,
-          "' quantizes no linear of this model");
+  bool quantizes = false, encoder = false, head = false;
   for (std::size_t i = 0; i < linears.size(); ++i) {
     if (!matched[i].scheme) continue;
+    quantizes = true;
+    encoder = encoder || is_in_encoder(linears[i].name);
+    head = head || linears[i].name == "lm_head";
     check_fit(recipe, linears[i], *matched[i].scheme);
     matched[i].scheme->hadamard_input = find_hadamard(recipe, linears[i], *matched[i].scheme);
   }
+  require(quantizes, ErrorKind::kInvalidArgument, "recipe '", recipe.name,
+          "' quantizes no linear of this model");
+  check_massive_apart(recipe, head);
+  check_bias_correction(recipe, encoder);
   return matched;
 }
 
@@ -135,7 +172,7 @@ std::map<std::string, LinearScheme> apply_candidate(const Recipe& recipe,
   const std::vector<MatchedLinear> matched = match_recipe(recipe, linears);
   std::map<std::string, LinearScheme> schemes;
   for (std::size_t i = 0; i < linears.size(); ++i) {
-    if (!matched[i].scheme || !linears[i].name.starts_with("decoder.")) continue;
+    if (!matched[i].scheme || !is_in_decoder(linears[i].name)) continue;
     check_fit(recipe, linears[i], candidate);
     LinearScheme& scheme = schemes[linears[i].name] = candidate;
     scheme.hadamard_input = find_hadamard(recipe, linears[i], candidate);

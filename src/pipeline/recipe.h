@@ -38,14 +38,15 @@ struct MatchedLinear {
 inline constexpr const char* kDefaultRule = "default";
 
 // What the recipe says of each linear, in their order. Throws kInvalidArgument if a pattern matches
-// no linear, a group size does not divide a linear's inputs, or nothing is quantized at all; and
-// for numbers of the recipe that are out of their range.
+// no linear, a group size does not divide a linear's inputs, nothing is quantized at all, or a step
+// of the recipe has nothing to do or would undo another; and for numbers out of their range.
 std::vector<MatchedLinear> match_recipe(const Recipe& recipe,
                                         const std::vector<LinearShape>& linears);
 
 // The recipe as quantize() runs it: where GPTQ or the choice of precision walk the decoder and no
 // search does, the search is one among one candidate; layer by layer, where nothing needs blocks.
-Recipe complete_recipe(Recipe recipe);
+// Throws as match_recipe() does.
+Recipe complete_recipe(Recipe recipe, const std::vector<LinearShape>& linears);
 
 // Whether GPTQ is to weigh tokens by gradients.
 bool weighs_by_gradient(const Recipe& recipe);

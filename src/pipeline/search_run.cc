@@ -57,8 +57,8 @@ void round_vision(const SearchTask& task,
     if (progress) progress({++done, total, "vision tower"});
   };
   EncoderRounding rounded =
-      round_encoder(task.floats, task.config, run.schemes, run.replaced, task.samples.samples,
-                    task.recipe.rounding, count, stop_requested);
+      round_encoder({task.floats, task.config, run.schemes, run.replaced, task.recipe.rounding},
+                    task.samples.samples, count, stop_requested);
   run.stopped = rounded.stopped;
   run.codes = std::move(rounded.codes);
   run.replaced = std::move(rounded.replaced);

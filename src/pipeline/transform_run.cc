@@ -46,16 +46,22 @@ class Transforms {
   const std::vector<std::int64_t>& massive_channels() const { return massive_; }
 
  private:
+  // Shows every layer, in float, with the states in front of it. Whether it was not stopped.
+  using SeeLayer = std::function<void(const Unit&, const TrialLayer&, const States&)>;
+  bool walk_decoder(const std::vector<StreamedSample>& samples,
+                    const std::string& what,
+                    const SeeLayer& see);
   bool find_massive_channels();
   void add_readers(std::int64_t layer, MassiveChannels& channels) const;
   // Channels of the residual stream that this rotation leaves.
   std::vector<std::int64_t> left_by(const RotateOptions& rotate) const {
-    const bool leaves = rotate.massive_apart && turns_residual_stream(config_, rotate);
-    return leaves ? massive_ : std::vector<std::int64_t>();
+    return keeps_massive_apart(config_, rotate) ? massive_ : std::vector<std::int64_t>();
   }
   bool smooth(const SmoothStep& step);
-  TensorMaps smooth(const SmoothStep& step, const TrialLayer& layer, const Unit& unit);
-  MeasuredInputs measure_inputs(const TrialLayer& layer, bool rows) const;
+  TensorMaps smooth_unit(const SmoothStep& step,
+                         const Unit& unit,
+                         const TrialLayer& layer,
+                         const States& states) const;
 
   ModelConfig config_;
   const LinearSchemes& schemes_;
@@ -63,9 +69,27 @@ class Transforms {
   const ProgressCallback& progress_;
   const Resumable& resumable_;
   std::shared_ptr<TransformedWeights> weights_;
-  States states_;                      // in front of the layer that is smoothed
   std::vector<std::int64_t> massive_;  // channels that rotations leave
 };
+
+// One layer in memory at a time.
+bool Transforms::walk_decoder(const std::vector<StreamedSample>& samples,
+                              const std::string& what,
+                              const SeeLayer& see) {
+  require(!samples.empty(), ErrorKind::kInternal, what, ": no samples");
+  const Weights root(weights_, Execution::kFloat);
+  const LinearSchemes nothing_rounded;
+  States states = run_to_decoder(root, config_, samples);
+  for (const Unit& unit : decoder_units(config_)) {
+    if (resumable_.stop_requested && resumable_.stop_requested()) return false;
+    if (progress_) progress_({unit.index, config_.text.layers, what + " " + unit.name});
+    const TrialLayer layer(unit, root, config_, nothing_rounded);
+    see(unit, layer, states);
+    states = layer.run_float(states);
+    return_freed_memory();
+  }
+  return true;
+}
 
 void Transforms::add_readers(std::int64_t layer, MassiveChannels& channels) const {
   const std::vector<LinearShape> linears = list_linears(config_);
@@ -82,45 +106,42 @@ void Transforms::add_readers(std::int64_t layer, MassiveChannels& channels) cons
 
 // Whether it was not stopped. On some samples: what holds much of every token shows on few.
 bool Transforms::find_massive_channels() {
-  require(!samples_.samples.empty(), ErrorKind::kInternal, "massive channels: no samples");
   const std::size_t count = std::min(MassiveChannels::kSamples, samples_.samples.size());
-  const Weights root(weights_, Execution::kFloat);
-  const LinearSchemes nothing_rounded;
-  States states = run_to_decoder(root, config_, slice(samples_.samples, 0, count));
   MassiveChannels found;
-  for (const Unit& unit : decoder_units(config_)) {
-    if (resumable_.stop_requested && resumable_.stop_requested()) return false;
-    if (progress_) progress_({unit.index, config_.text.layers, "massive channels"});
+  const SeeLayer see = [&](const Unit& unit, const TrialLayer&, const States& states) {
     for (const at::Tensor& state : states)
       found.add(state);
     add_readers(unit.index, found);
-    states = TrialLayer(unit, root, config_, nothing_rounded).run_float(states);
-  }
+  };
+  if (!walk_decoder(slice(samples_.samples, 0, count), "massive channels", see)) return false;
   massive_ = found.find();
   return true;
 }
 
 // The inputs of a layer's linears when it runs in float.
-MeasuredInputs Transforms::measure_inputs(const TrialLayer& layer, bool rows) const {
+MeasuredInputs measure_inputs(const TrialLayer& layer, const States& states, bool rows) {
   MeasuredInputs inputs(DecoderLayer::kInputs);
-  for (auto& [name, statistics] : layer.measure_statistics(states_))
+  for (auto& [name, statistics] : layer.measure_statistics(states))
     inputs[static_cast<std::size_t>(DecoderLayer::input_of(name))].statistics =
         std::move(statistics);
   if (!rows) return inputs;
-  std::vector<at::Tensor> sampled = layer.sample_inputs(states_, ScaleSearch::kTokens);
+  std::vector<at::Tensor> sampled = layer.sample_inputs(states, ScaleSearch::kTokens);
   for (std::size_t i = 0; i < inputs.size(); ++i)
     inputs[i].rows = std::move(sampled[i]);
   return inputs;
 }
 
-TensorMaps Transforms::smooth(const SmoothStep& step, const TrialLayer& layer, const Unit& unit) {
+TensorMaps Transforms::smooth_unit(const SmoothStep& step,
+                                   const Unit& unit,
+                                   const TrialLayer& layer,
+                                   const States& states) const {
   const Smoothing& smoothing = step.smoothing;
   SearchJournal* const journal = resumable_.journal;
   const Alphas* known =
       journal != nullptr && !step.alpha ? journal->find_alphas(step.first + unit.index) : nullptr;
   const bool searches = !step.alpha && known == nullptr;
   const MeasuredInputs inputs =
-      measure_inputs(layer, searches || smoothing.rule == ScaleRule::kAwq);
+      measure_inputs(layer, states, searches || smoothing.rule == ScaleRule::kAwq);
   Alphas alphas;
   if (searches) {
     alphas = search_alphas(config_, *weights_, unit.index, inputs, schemes_, smoothing);
@@ -131,23 +152,13 @@ TensorMaps Transforms::smooth(const SmoothStep& step, const TrialLayer& layer, c
   return smooth_layer(config_, *weights_, unit.index, inputs, alphas, smoothing);
 }
 
-// One layer in memory at a time: the weights' function stays as it is, so each may be measured as
-// if none had been smoothed.
+// The weights' function stays as it is, so each layer may be measured as if none had been smoothed.
 bool Transforms::smooth(const SmoothStep& step) {
-  require(!samples_.samples.empty(), ErrorKind::kInternal, "smoothing has no samples");
-  const Weights root(weights_, Execution::kFloat);
-  states_.clear();
-  states_ = run_to_decoder(root, config_, samples_.samples);
   TensorMaps maps;
-  const LinearSchemes nothing_rounded;
-  for (const Unit& unit : decoder_units(config_)) {
-    if (resumable_.stop_requested && resumable_.stop_requested()) return false;
-    if (progress_) progress_({unit.index, config_.text.layers, "smooth " + unit.name});
-    const TrialLayer layer(unit, root, config_, nothing_rounded);
-    maps.merge(smooth(step, layer, unit));
-    states_ = layer.run_float(states_);
-    return_freed_memory();
-  }
+  const SeeLayer see = [&](const Unit& unit, const TrialLayer& layer, const States& states) {
+    maps.merge(smooth_unit(step, unit, layer, states));
+  };
+  if (!walk_decoder(samples_.samples, "smooth", see)) return false;
   weights_->add(std::move(maps));
   return true;
 }
@@ -166,16 +177,12 @@ std::optional<RotateOptions> next_rotation(const std::vector<Transform>& transfo
   return next;
 }
 
-// Whether a rotation keeps massive channels apart that it would turn.
-bool keeps_massive_apart(const ModelConfig& config, const std::vector<Transform>& transforms) {
-  return std::ranges::any_of(transforms, [&](const Transform& transform) {
-    const auto* rotate = std::get_if<RotateOptions>(&transform);
-    return rotate != nullptr && rotate->massive_apart && turns_residual_stream(config, *rotate);
-  });
-}
-
 bool Transforms::run(const std::vector<Transform>& transforms) {
-  if (keeps_massive_apart(config_, transforms) && !find_massive_channels()) return false;
+  const bool looks = std::ranges::any_of(transforms, [&](const Transform& transform) {
+    const auto* rotate = std::get_if<RotateOptions>(&transform);
+    return rotate != nullptr && keeps_massive_apart(config_, *rotate);
+  });
+  if (looks && !find_massive_channels()) return false;
   std::int64_t searched = 0;  // layers of the smoothings before
   for (std::size_t i = 0; i < transforms.size(); ++i) {
     if (const auto* rotate = std::get_if<RotateOptions>(&transforms[i])) {

@@ -32,7 +32,7 @@ struct TransformedModel {
 };
 
 // schemes: of the recipe. samples: what is measured on; may be empty for recipes that
-// do not (Recipe::smooths). Progress counts layers. Throws what make_rotation() and the
+// do not (Recipe::transforms_by_data). Progress counts layers. Throws what make_rotation() and the
 // journal do, and kInternal for measuring without samples.
 TransformedModel transform_weights(const Checkpoint& checkpoint,
                                    const Recipe& recipe,

@@ -35,4 +35,9 @@ InputRounding make_rounding(const LinearScheme& scheme, std::int64_t in) {
                            const at::Tensor& x) { return round(hadamard_rows(x, hadamard)); });
 }
 
+bool rounds_input_alike(const LinearScheme& a, const LinearScheme& b) {
+  return a.activation == b.activation && a.input_scale == b.input_scale &&
+         a.hadamard_input == b.hadamard_input;
+}
+
 }  // namespace qvlm

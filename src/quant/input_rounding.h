@@ -23,4 +23,7 @@ InputRounding make_rounding(std::function<at::Tensor(const at::Tensor&)> functio
 // width of the inputs. Throws kInvalidArgument when the scales of a static scheme are missing.
 InputRounding make_rounding(const LinearScheme& scheme, std::int64_t in);
 
+// Whether make_rounding() does the same for both, on inputs of one width.
+bool rounds_input_alike(const LinearScheme& a, const LinearScheme& b);
+
 }  // namespace qvlm

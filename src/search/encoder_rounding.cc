@@ -12,52 +12,44 @@
 namespace qvlm {
 namespace {
 
-bool in_encoder(std::string_view linear) {
-  return linear.starts_with("vision_tower.") || linear.starts_with("projector.");
-}
-
-// A quantized linear of the layer that is rounded.
-struct Place {
-  std::string name;       // whole
-  std::size_t index = 0;  // among the linears of the layer
-  LinearToRound linear;
+// The quantized linears of the layer that is rounded.
+struct Places {
+  std::vector<std::string> names;    // whole
+  std::vector<std::size_t> indices;  // among the linears of the layer
+  std::vector<LinearToRound> linears;
 };
 
 class EncoderRounder {
  public:
-  EncoderRounder(const std::shared_ptr<const WeightSource>& floats,
-                 const ModelConfig& config,
-                 const LinearSchemes& schemes,
-                 const ReplacedTensors& replaced,
-                 const RoundingOptions& options)
-      : floats_(floats), config_(config), schemes_(schemes), options_(options) {
-    result_.replaced = replaced;
-    for (const LinearShape& linear : list_linears(config))
-      shapes_[linear.name] = linear;
+  explicit EncoderRounder(const EncoderStudy& study) : study_(study) {
+    result_.replaced = study.replaced;
   }
 
   // Rounds the unit and moves the samples behind it.
   void run(const Unit& unit, std::vector<StreamedSample>& samples) {
+    const Weights layer_weights = Weights(rounded({}, {}), Execution::kFloat).scope(unit.name);
     RoundedLinears codes;
-    const Weights nearest(rounded({}), Execution::kPacked);
     if (unit.kind == UnitKind::kVisionLayer) {
-      const VisionLayer layer(nearest.scope(unit.name), config_.vision);
+      const VisionLayer layer(layer_weights, study_.config.vision);
       codes = round(unit, layer, samples, [](const StreamedSample& one) { return one.hidden; });
     } else if (unit.kind == UnitKind::kProjector) {
-      const Projector projector(nearest.scope(unit.name), config_);
+      const Projector projector(layer_weights, study_.config);
       codes = round(unit, projector, samples, [&](const StreamedSample& one) {
-        return select_features(one.vision_states, config_);
+        return select_features(one.vision_states, study_.config);
       });
     }
-    run_unit(unit, Weights(rounded(codes), Execution::kPacked), config_, samples);
+    run_unit(unit, Weights(rounded(study_.schemes, codes), Execution::kPacked), study_.config,
+             samples);
     result_.codes.merge(codes);
   }
 
   EncoderRounding take_result() { return std::move(result_); }
 
  private:
-  std::shared_ptr<const WeightSource> rounded(RoundedLinears codes) const {
-    return std::make_shared<RoundedWeights>(floats_, schemes_, result_.replaced, std::move(codes));
+  std::shared_ptr<const WeightSource> rounded(const LinearSchemes& schemes,
+                                              RoundedLinears codes) const {
+    return std::make_shared<RoundedWeights>(study_.floats, schemes, result_.replaced,
+                                            std::move(codes));
   }
 
   template <typename Layer, typename InputOf>
@@ -65,31 +57,25 @@ class EncoderRounder {
                        const Layer& layer,
                        const std::vector<StreamedSample>& samples,
                        const InputOf& input_of);
-  std::vector<Place> list_places(const Unit& unit, const std::vector<NamedLinear>& linears) const;
-  void correct_bias(const Place& place, const RoundedLinear& rounded);
+  Places list_places(const Unit& unit, const std::vector<NamedLinear>& linears) const;
 
-  std::shared_ptr<const WeightSource> floats_;
-  const ModelConfig& config_;
-  const LinearSchemes& schemes_;
-  const RoundingOptions& options_;
-  std::map<std::string, LinearShape, std::less<>> shapes_;
+  const EncoderStudy& study_;
   EncoderRounding result_;
 };
 
-std::vector<Place> EncoderRounder::list_places(const Unit& unit,
-                                               const std::vector<NamedLinear>& linears) const {
-  std::vector<Place> places;
+Places EncoderRounder::list_places(const Unit& unit,
+                                   const std::vector<NamedLinear>& linears) const {
+  Places places;
   for (std::size_t i = 0; i < linears.size(); ++i) {
     const std::string name = unit.name + "." + linears[i].name;
-    const auto scheme = schemes_.find(name);
-    if (scheme == schemes_.end()) continue;
-    const LinearShape& shape = shapes_.at(name);
-    const at::Tensor stored = floats_->load(name + ".weight", {shape.out, shape.in});
-    places.push_back(
-        {name,
-         i,
-         {weight_to_round(stored.to(at::kFloat), scheme->second), linears[i].linear->bias(),
-          stored.scalar_type(), scheme->second, static_cast<std::size_t>(linears[i].input)}});
+    const auto scheme = study_.schemes.find(name);
+    if (scheme == study_.schemes.end()) continue;
+    const at::Tensor& stored = linears[i].linear->dense_weight();
+    places.names.push_back(name);
+    places.indices.push_back(i);
+    places.linears.push_back({weight_to_round(stored.to(at::kFloat), scheme->second),
+                              linears[i].linear->bias(), stored.scalar_type(), scheme->second,
+                              static_cast<std::size_t>(linears[i].input)});
   }
   return places;
 }
@@ -100,58 +86,52 @@ RoundedLinears EncoderRounder::round(const Unit& unit,
                                      const std::vector<StreamedSample>& samples,
                                      const InputOf& input_of) {
   Layer named = layer;
-  const std::vector<Place> places = list_places(unit, named.linears());
-  std::vector<LinearToRound> linears;
-  for (const Place& place : places)
-    linears.push_back(place.linear);
+  const Places places = list_places(unit, named.linears());
   const RunWith run = [&](std::size_t sample, const std::vector<Linear>& replaced) {
     Layer watched = layer;
     const std::vector<NamedLinear> own = watched.linears();
-    for (std::size_t i = 0; i < places.size(); ++i)
-      *own[places[i].index].linear = replaced[i];
+    for (std::size_t i = 0; i < replaced.size(); ++i)
+      *own[places.indices[i]].linear = replaced[i];
     watched.forward(input_of(samples[sample]));
   };
-  const std::vector<RoundedLinear> found =
-      round_linears(linears, samples.size(), run, {}, options_);
+  const RoundingOptions& options = study_.options;
+  const std::vector<QuantizedTensor> found =
+      round_linears(places.linears, samples.size(), run, {}, options);
   RoundedLinears codes;
-  for (std::size_t i = 0; i < places.size(); ++i) {
-    codes[places[i].name] = to_quantized_weight(found[i].weight);
-    if (options_.bias_correction) correct_bias(places[i], found[i]);
+  for (std::size_t i = 0; i < found.size(); ++i)
+    codes[places.names[i]] = to_quantized_weight(found[i]);
+  if (!options.bias_correction) return codes;
+  const std::vector<at::Tensor> biases = correct_biases(places.linears, found, samples.size(), run);
+  for (std::size_t i = 0; i < biases.size(); ++i) {
+    if (biases[i].defined()) result_.replaced[places.names[i] + ".bias"] = biases[i];
   }
   return codes;
-}
-
-// The mean of the output stays that of the unrounded weight on the same inputs.
-void EncoderRounder::correct_bias(const Place& place, const RoundedLinear& rounded) {
-  if (!place.linear.bias.defined()) return;
-  const at::Tensor error = place.linear.weight - rounded.weight.dequantize();
-  const at::Tensor shift = at::mv(error.to(at::kDouble), rounded.mean_input);
-  result_.replaced[place.name + ".bias"] =
-      (place.linear.bias.to(at::kDouble) + shift).to(at::kFloat);
 }
 
 }  // namespace
 
 bool rounds_encoder(const LinearSchemes& schemes, const RoundingOptions& options) {
   if (options.method == RoundingMethod::kNearest && !options.bias_correction) return false;
-  return std::ranges::any_of(schemes, [](const auto& entry) { return in_encoder(entry.first); });
+  return std::ranges::any_of(schemes, [](const auto& entry) { return is_in_encoder(entry.first); });
 }
 
-EncoderRounding round_encoder(const std::shared_ptr<const WeightSource>& floats,
-                              const ModelConfig& config,
-                              const LinearSchemes& schemes,
-                              const ReplacedTensors& replaced,
-                              std::vector<StreamedSample> samples,
-                              const RoundingOptions& options,
-                              const std::function<void()>& on_layer,
-                              const std::function<bool()>& stop_requested) {
-  std::erase_if(samples, [](const StreamedSample& sample) { return !sample.pixels.defined(); });
-  require(!samples.empty(), ErrorKind::kInvalidArgument,
+void check_images(const std::vector<StreamedSample>& samples) {
+  const bool some = std::ranges::any_of(
+      samples, [](const StreamedSample& sample) { return sample.pixels.defined(); });
+  require(some, ErrorKind::kInvalidArgument,
           "rounding of vision tower and projector: no calibration sample has an image; give data "
           "with images, or keep both in float by an override");
+}
+
+EncoderRounding round_encoder(const EncoderStudy& study,
+                              std::vector<StreamedSample> samples,
+                              const std::function<void()>& on_layer,
+                              const std::function<bool()>& stop_requested) {
+  check_images(samples);
+  std::erase_if(samples, [](const StreamedSample& sample) { return !sample.pixels.defined(); });
   const c10::InferenceMode no_gradients;
-  EncoderRounder rounder(floats, config, schemes, replaced, options);
-  for (const Unit& unit : list_units(config)) {
+  EncoderRounder rounder(study);
+  for (const Unit& unit : list_units(study.config)) {
     if (unit.kind == UnitKind::kTokenEmbedding) break;
     if (stop_requested && stop_requested()) return {.stopped = true};
     rounder.run(unit, samples);

@@ -16,6 +16,15 @@
 
 namespace qvlm {
 
+// What it works on; nothing but the first is owned.
+struct EncoderStudy {
+  std::shared_ptr<const WeightSource> floats;  // the float model
+  const ModelConfig& config;
+  const LinearSchemes& schemes;     // of the quantized linears
+  const ReplacedTensors& replaced;  // tensors of the quantized model that are not the float model's
+  const RoundingOptions& options;
+};
+
 struct EncoderRounding {
   RoundedLinears codes;      // of the quantized linears of tower and projector
   ReplacedTensors replaced;  // what was replaced before, and the corrected biases
@@ -26,15 +35,13 @@ struct EncoderRounding {
 // are quantized, and a rounding that looks at data.
 bool rounds_encoder(const LinearSchemes& schemes, const RoundingOptions& options);
 
-// schemes: of the model's quantized linears; replaced: tensors of the quantized model that are not
-// the float model's. on_layer: after every layer that was rounded. stop_requested is asked at every
-// layer; both may be empty. Throws kInvalidArgument where no sample has an image.
-EncoderRounding round_encoder(const std::shared_ptr<const WeightSource>& floats,
-                              const ModelConfig& config,
-                              const LinearSchemes& schemes,
-                              const ReplacedTensors& replaced,
+// Throws kInvalidArgument where no sample has an image to round them by.
+void check_images(const std::vector<StreamedSample>& samples);
+
+// on_layer: behind every unit before the decoder, from the tower's embedding to the projector.
+// stop_requested is asked in front of each; both may be empty. Throws as check_images() does.
+EncoderRounding round_encoder(const EncoderStudy& study,
                               std::vector<StreamedSample> samples,
-                              const RoundingOptions& options,
                               const std::function<void()>& on_layer = {},
                               const std::function<bool()>& stop_requested = {});
 

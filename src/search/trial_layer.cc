@@ -62,8 +62,7 @@ void TrialLayer::add_slot(const NamedLinear& place,
                           const LinearScheme& scheme,
                           at::ScalarType storage) {
   const auto alike = std::ranges::find_if(slots_, [&](const Slot& slot) {
-    return slot.place.input == place.input && slot.scheme.activation == scheme.activation &&
-           slot.scheme.hadamard_input == scheme.hadamard_input;
+    return slot.place.input == place.input && rounds_input_alike(slot.scheme, scheme);
   });
   slots_.push_back({place,
                     index,

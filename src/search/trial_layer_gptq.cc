@@ -22,15 +22,15 @@ RoundedLinears TrialLayer::round_by_gptq(const States& in,
       *places[slots_[i].index].linear = replaced[i];
     layer.forward(in[sample], rope_.angles(0, in[sample].size(0)));
   };
-  const std::vector<RoundedLinear> rounded =
+  const std::vector<QuantizedTensor> rounded =
       round_linears(linears, in.size(), run, weights, options);
   RoundedLinears codes;
   for (std::size_t i = 0; i < slots_.size(); ++i) {
     Slot& slot = slots_[i];
     const double clip = clips.at(slot.input()).weight;
-    const QuantizedWeight& stored = codes[slot.name] = to_quantized_weight(rounded[i].weight);
+    const QuantizedWeight& stored = codes[slot.name] = to_quantized_weight(rounded[i]);
     if (has_static_input(slot.scheme)) {
-      slot.dequantized[clip] = rounded[i].weight.dequantize();
+      slot.dequantized[clip] = rounded[i].dequantize();
     } else {
       slot.packed.insert_or_assign(
           clip, Linear(stored, linears[i].bias, linears[i].scheme, Execution::kPacked));

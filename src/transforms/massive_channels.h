@@ -14,7 +14,7 @@ namespace qvlm {
 
 class MassiveChannels {
  public:
-  // states: [tokens, hidden] of one sample, in front of a layer or behind the last one. The first
+  // states: [tokens, hidden] of one sample, in front of a layer. The first
   // token is left out, unless it is the only one: it is often massive for itself, and the same for
   // every prompt.
   void add(const at::Tensor& states);

@@ -45,9 +45,7 @@ void DecoderRotation::turn_inputs(const StreamReaders& readers) {
 void DecoderRotation::turn_residual_stream(const Rotation& rotation,
                                            const std::vector<std::int64_t>& massive) {
   stream_ = rotation;
-  turned_ = at::ones({config_.text.hidden_size}, at::kBool);
-  for (const std::int64_t channel : massive)
-    turned_[channel] = false;
+  turned_ = channel_mask(config_.text.hidden_size, massive).logical_not();
   maps_["decoder.embed_tokens.weight"].in_rotation = stream_;
   turn_output("projector.linear_2", config_.projector_bias);
   for (std::int64_t i = 0; i < config_.text.layers; ++i) {
@@ -82,6 +80,10 @@ std::vector<StreamReaders> stream_readers(std::int64_t layer) {
 
 bool turns_residual_stream(const ModelConfig& config, const RotateOptions& options) {
   return options.residual_stream.value_or(!config.tied_head);
+}
+
+bool keeps_massive_apart(const ModelConfig& config, const RotateOptions& options) {
+  return options.massive_apart && turns_residual_stream(config, options);
 }
 
 Rotation stream_rotation(const ModelConfig& config,

@@ -1,7 +1,5 @@
 #include "transforms/rotation.h"
 
-#include <algorithm>
-
 #include "base/random.h"
 #include "quant/hadamard_rows.h"
 
@@ -22,15 +20,16 @@ std::int64_t largest_whole(std::int64_t width) {
   return width;
 }
 
-at::Tensor places_beside(std::int64_t width, const std::vector<std::int64_t>& apart) {
-  std::vector<std::int64_t> places;
-  for (std::int64_t i = 0; i < width; ++i) {
-    if (!std::ranges::binary_search(apart, i)) places.push_back(i);
-  }
-  return at::tensor(places, at::kLong);
-}
+constexpr std::int64_t kRunsAtATime = 8192;
 
 }  // namespace
+
+at::Tensor channel_mask(std::int64_t width, const std::vector<std::int64_t>& channels) {
+  at::Tensor mask = at::zeros({width}, at::kBool);
+  for (const std::int64_t channel : channels)
+    mask[channel] = true;
+  return mask;
+}
 
 // A number of places that no matrix has is mixed by two, of the first and of the last ones.
 Rotation::Rotation(std::int64_t width, std::uint64_t seed, const std::vector<std::int64_t>& apart)
@@ -40,7 +39,7 @@ Rotation::Rotation(std::int64_t width, std::uint64_t seed, const std::vector<std
     turns_.push_back({0, random_signs(width, random), kernels::make_hadamard(width)});
     return;
   }
-  mixed_ = places_beside(width, apart);
+  mixed_ = channel_mask(width, apart).logical_not().nonzero().flatten();
   const std::int64_t mixed = mixed_.size(0);
   if (mixed == 0) return;
   const std::int64_t whole = largest_whole(mixed);
@@ -49,17 +48,24 @@ Rotation::Rotation(std::int64_t width, std::uint64_t seed, const std::vector<std
   turns_.push_back({mixed - whole, random_signs(whole, random), kernels::make_hadamard(whole)});
 }
 
+at::Tensor Rotation::turned(const at::Tensor& runs) const {
+  if (!mixed_.defined()) return hadamard_rows(runs * turns_.front().signs, turns_.front().hadamard);
+  at::Tensor values = runs.index_select(1, mixed_);
+  for (const Turn& turn : turns_) {
+    at::Tensor part = values.slice(1, turn.first, turn.first + turn.signs.size(0));
+    part.copy_(hadamard_rows(part * turn.signs, turn.hadamard));
+  }
+  return runs.index_copy(1, mixed_, values);
+}
+
 at::Tensor Rotation::rows(const at::Tensor& x) const {
   const at::Tensor runs = x.reshape({-1, width_});
-  at::Tensor values = mixed_.defined() ? runs.index_select(1, mixed_) : runs;
-  for (const Turn& turn : turns_) {
-    const std::int64_t last = turn.first + turn.signs.size(0);
-    const at::Tensor turned =
-        hadamard_rows(values.slice(1, turn.first, last) * turn.signs, turn.hadamard);
-    values = at::cat({values.slice(1, 0, turn.first), turned, values.slice(1, last)}, 1);
+  at::Tensor result = at::empty_like(runs);
+  for (std::int64_t first = 0; first < runs.size(0); first += kRunsAtATime) {
+    result.slice(0, first, first + kRunsAtATime)
+        .copy_(turned(runs.slice(0, first, first + kRunsAtATime)));
   }
-  if (!mixed_.defined()) return values.reshape(x.sizes());
-  return runs.index_copy(1, mixed_, values).reshape(x.sizes());
+  return result.reshape(x.sizes());
 }
 
 at::Tensor Rotation::columns(const at::Tensor& x) const {

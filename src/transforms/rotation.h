@@ -11,18 +11,24 @@
 
 namespace qvlm {
 
+// Channels [width] bool: true at these.
+at::Tensor channel_mask(std::int64_t width, const std::vector<std::int64_t>& channels);
+
 class Rotation {
  public:
   Rotation() = default;  // none
   // Turns each run of `width` values of a row, all runs alike. seed: of the signs. apart: places in
-  // the run that stay as they are; only the others are mixed.
+  // the run that stay as they are, in any order; only the others are mixed.
   Rotation(std::int64_t width, std::uint64_t seed, const std::vector<std::int64_t>& apart = {});
 
   explicit operator bool() const { return !turns_.empty(); }
-  at::Tensor rows(const at::Tensor& x) const;     // [.., in] float32 -> x R
+  // [.., in] float32 -> x R. Takes little memory beside the result.
+  at::Tensor rows(const at::Tensor& x) const;
   at::Tensor columns(const at::Tensor& x) const;  // [out, ..] or [out] -> R^T x
 
  private:
+  at::Tensor turned(const at::Tensor& runs) const;  // [runs, width] -> the same
+
   // Some neighbours among the places that are mixed.
   struct Turn {
     std::int64_t first = 0;

@@ -88,9 +88,7 @@ class LayerSmoothing {
     turn_ = value_rotation(config, *smoothing.before);
     if (smoothing.massive.empty()) return;
     stream_ = stream_rotation(config, *smoothing.before, smoothing.massive);
-    massive_ = at::zeros({config.text.hidden_size}, at::kBool);
-    for (const std::int64_t channel : smoothing.massive)
-      massive_[channel] = true;
+    massive_ = channel_mask(config.text.hidden_size, smoothing.massive);
   }
 
   std::optional<double> search(std::size_t input, const LinearSchemes& schemes) const;
@@ -103,6 +101,8 @@ class LayerSmoothing {
   ScalesOf massive_scales_of(std::size_t input) const;
   ScalesOf rule_of(std::size_t input) const;
   std::string norm_before(std::size_t input) const;
+  // Of that norm, as it is stored; undefined where there is none.
+  at::Tensor gain_before(std::size_t input) const;
   void fold_into_linear(const std::string& linear,
                         const at::Tensor& scales,
                         bool bias,
@@ -126,27 +126,29 @@ std::optional<double> LayerSmoothing::search(std::size_t input,
                                              const LinearSchemes& schemes) const {
   const MeasuredInput& measured = inputs_.at(input);
   const ScalesOf scales = scales_of(input);
-  const std::string norm = norm_before(input);
-  if (norm.empty() || !massive_.defined()) {
+  const at::Tensor gain = gain_before(input);
+  if (!gain.defined() || !massive_.defined()) {
     return ScaleSearch(weights_, linears_[input], schemes, measured.rows,
                        is_mixed_values(input) ? turn_ : Rotation())
         .find(scales);
   }
-  const at::Tensor gain =
-      weights_.load(norm + ".weight", {linears_[input].front().in}).to(at::kFloat);
-  const at::Tensor folded = at::where(massive_ | (gain == 0), at::ones_like(gain), gain);
+  // An input without a gain is 0, and what reads it becomes so.
+  const at::Tensor wide = gain.to(at::kFloat), least = at::full_like(wide, kLeast);
+  const at::Tensor folded =
+      at::where(massive_, at::ones_like(wide), at::where(wide == 0, least, wide));
   const ScalesOf with_gains = [&](double alpha) { return folded * scales(alpha); };
   return ScaleSearch(weights_, linears_[input], schemes, measured.rows, stream_)
       .find(with_gains, folded);
 }
 
 ScalesOf LayerSmoothing::massive_scales_of(std::size_t input) const {
-  const at::Tensor gain =
-      weights_.load(norm_before(input) + ".weight", {linears_[input].front().in}).to(at::kDouble);
+  const at::Tensor gain = gain_before(input).to(at::kDouble);
   const at::Tensor power = inputs_.at(input).statistics.second_moment();
   // As the rotation will have them, which takes their gains.
-  const at::Tensor others =
-      (power / gain.square()).masked_select(massive_.logical_not() & (gain != 0)).mean();
+  const at::Tensor others = (power / gain.square())
+                                .masked_select(massive_.logical_not() & (gain != 0))
+                                .mean()
+                                .nan_to_num(0.0);
   const at::Tensor ratio = 2.0 * (power / others.clamp_min(kLeast * kLeast)).sqrt().to(at::kFloat);
   const at::Tensor larger = at::where(massive_, ratio.clamp(1.0, kMost), at::ones_like(ratio));
   return [larger](double alpha) { return larger.pow(alpha); };
@@ -166,9 +168,8 @@ ScalesOf LayerSmoothing::scales_of(std::size_t input) const {
       return repeat_over_heads(share_over_heads(rule(alpha), text_), text_);
     };
   }
-  const std::string norm = norm_before(input);
-  if (norm.empty()) return rule;
-  const at::Tensor gain = weights_.load(norm + ".weight", {linears_[input].front().in});
+  const at::Tensor gain = gain_before(input);
+  if (!gain.defined()) return rule;
   return [gain, rule](double alpha) { return divide_exactly(gain, rule(alpha)); };
 }
 
@@ -177,6 +178,12 @@ std::string LayerSmoothing::norm_before(std::size_t input) const {
   const std::string& first = linears_[input].front().name;
   if (first.ends_with(".q_proj")) return name_ + "input_layernorm";
   return first.ends_with(".gate_proj") ? name_ + "post_attention_layernorm" : "";
+}
+
+at::Tensor LayerSmoothing::gain_before(std::size_t input) const {
+  const std::string norm = norm_before(input);
+  if (norm.empty()) return {};
+  return weights_.load(norm + ".weight", {linears_[input].front().in});
 }
 
 void LayerSmoothing::fold_into_linear(const std::string& linear,

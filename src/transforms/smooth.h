@@ -27,7 +27,7 @@ struct Smoothing {
   std::optional<RotateOptions> before = {};
   // Of the residual stream, channels that this rotation leaves. Where there are some, they are all
   // that is smoothed: behind norms they are made smaller, by (2 r / r of the others)^alpha where r
-  // is the root of the mean square, and never larger.
+  // is the root of the mean square, of the others without their gains, and never larger.
   std::vector<std::int64_t> massive = {};
 };
 

@@ -220,6 +220,33 @@ TEST_F(PlanTest, EstimatesTheRoundingOfTheTower) {
   EXPECT_LT(nearest.memory.quantizing, corrected.memory.quantizing);
 }
 
+// The decoder is not walked for it.
+TEST_F(PlanTest, GptqOfATowerAloneHasNoSearch) {
+  Recipe recipe{.name = "r",
+                .standard = LinearScheme{{.bits = 4}, kPerToken},
+                .overrides = {{"decoder\\..*|lm_head", std::nullopt}}};
+  recipe.rounding.method = RoundingMethod::kGptq;
+  EXPECT_FALSE(plan_quantize(model(), recipe).search.has_value());
+  recipe.overrides = {{"lm_head", std::nullopt}};
+  EXPECT_TRUE(plan_quantize(model(), recipe).search.has_value());
+}
+
+// Whether there are massive channels is not known before.
+TEST_F(PlanTest, EstimatesMassiveChannels) {
+  const auto plan = [&](std::optional<bool> residual_stream, bool apart) {
+    Recipe recipe{.name = "r",
+                  .standard = LinearScheme{{.bits = 4}, kPerToken},
+                  .overrides = {{"vision_tower.*|projector.*|lm_head", std::nullopt}}};
+    recipe.transforms = {RotateOptions{.residual_stream = residual_stream, .massive_apart = apart}};
+    recipe.calibration.samples = 2000;
+    return plan_quantize(model(), recipe);
+  };
+  const QuantizePlan turned = plan({}, false), apart = plan({}, true);
+  EXPECT_EQ(turned.least_seconds, turned.most_seconds);
+  EXPECT_GT(apart.most_seconds, 2.0 * apart.least_seconds);
+  EXPECT_GT(apart.memory.quantizing, turned.memory.quantizing);
+}
+
 TEST_F(PlanTest, SaysWhatIsLeftOpen) {
   EXPECT_THAT(plan_quantize(model(), searching({})).notes.front(), HasSubstr("calibration data"));
   const fs::path given = data(kThreeItems);
@@ -247,6 +274,11 @@ TEST_F(PlanTest, MistakesAreThoseOfQuantize) {
   EXPECT_THAT(shared_mistake(searching({.budget = 3.0}), data(kThreeItems)), HasSubstr("budget"));
   EXPECT_THAT(shared_mistake(searching({}), data(R"({"image": null, "question": "?"})")),
               AllOf(HasSubstr("data.jsonl:1"), HasSubstr("answer")));
+  Recipe tower{.name = "r", .standard = w8, .overrides = {{"decoder.*|lm_head", {}}}};
+  tower.rounding.method = RoundingMethod::kGptq;
+  EXPECT_THAT(
+      shared_mistake(tower, data(R"({"image": null, "question": "round?", "answer": "ball"})")),
+      HasSubstr("no calibration sample has an image"));
   write_file(out() / "precious.txt", "data");
   EXPECT_THAT(shared_mistake({.name = "r", .standard = w8}), HasSubstr("is not empty"));
   edit_weights(model() / "model.safetensors", [](auto& tensors) {

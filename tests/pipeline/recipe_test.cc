@@ -114,11 +114,41 @@ TEST(RecipeTest, MistakesOfASearchAreNamed) {
               AllOf(HasSubstr("'picture'"), HasSubstr("image, text, answer")));
 }
 
+TEST(RecipeTest, StepsThatDoNothingOrUndoOthersAreMistakes) {
+  const std::string apart =
+      "name: r\ndefault: {weight: {bits: 4}, activation: {bits: 4}}\n"
+      "transforms:\n  - rotate: {massive_channels: apart}\n";
+  const std::string head = "overrides: [{match: lm_head, keep: float}]\n";
+  EXPECT_EQ(message_of(apart + head), "no error");
+  EXPECT_THAT(message_of(apart), AllOf(HasSubstr("massive_channels"), HasSubstr("lm_head")));
+  EXPECT_THAT(message_of(apart + "  - rotate: {seed: 2}\n" + head),
+              AllOf(HasSubstr("massive_channels"), HasSubstr("another rotation")));
+  EXPECT_EQ(message_of(apart + "  - rotate: {residual_stream: false}\n" + head), "no error");
+  EXPECT_THAT(message_of("name: r\ndefault: {weight: {bits: 4}}\ntransforms:\n"
+                         "  - rotate: {residual_stream: false, massive_channels: apart}\n"),
+              AllOf(HasSubstr("massive_channels"), HasSubstr("residual stream")));
+  const std::string biases =
+      "name: r\ndefault: {weight: {bits: 4}}\nrounding: {bias_correction: true}\n";
+  EXPECT_EQ(message_of(biases), "no error");
+  EXPECT_THAT(message_of(biases + "overrides: [{match: 'vision.*|proj.*', keep: float}]\n"),
+              AllOf(HasSubstr("bias_correction"), HasSubstr("float")));
+}
+
+// GPTQ walks the decoder where it rounds something there.
+TEST(RecipeTest, GptqOfATowerAloneDoesNotWalkTheDecoder) {
+  Recipe recipe{.name = "r", .standard = LinearScheme{{.bits = 4}, {}}};
+  recipe.rounding.method = RoundingMethod::kGptq;
+  EXPECT_TRUE(complete_recipe(recipe, some_linears()).search.has_value());
+  recipe.overrides = {{"decoder.*", std::nullopt}};
+  EXPECT_FALSE(complete_recipe(recipe, some_linears()).search.has_value());
+}
+
 TEST(RecipeTest, TransformsAndRoundingAreRead) {
   const TemporaryFolder folder;
   const fs::path file = folder.path() / "r.yaml";
   std::ofstream(file)
       << "name: r\ndefault: {weight: {bits: 4}, activation: {bits: 4}}\n"
+         "overrides: [{match: lm_head, keep: float}]\n"
          "transforms:\n  - smooth: {alpha: 0.7}\n  - rotate: {values: false, massive_channels: "
          "apart, seed: 3}\n"
          "rounding: {method: gptq, damping: 0.1, act_order: false, token_weights: gradient, "

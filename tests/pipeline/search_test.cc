@@ -167,7 +167,23 @@ INSTANTIATE_TEST_SUITE_P(Activations,
                                          Granularity::kTensor,
                                          Granularity::kChannel));
 
-class VisionEncoderRunTest : public SearchTest {};
+class VisionEncoderRunTest : public SearchTest {
+ protected:
+  // Into "parts": stopped where `stop` says so of how often it has been asked, and gone on with.
+  QuantizeReport run_in_parts(const Recipe& recipe, const std::function<bool(int asked)>& stop) {
+    int asked = 0, stops = 0;
+    QuantizeOptions options{.overwrite = true, .data = path("data.jsonl")};
+    options.stop_requested = [&] { return stop(++asked); };
+    QuantizeReport report;
+    do {
+      report = quantize(path("model"), path("parts"), recipe, options);
+      options.resume = true;
+    } while (report.stopped && ++stops < 20);
+    EXPECT_GE(stops, 1);
+    EXPECT_FALSE(report.stopped);
+    return report;
+  }
+};
 
 Recipe with_tower(int bits) {
   Recipe recipe = make_recipe(Granularity::kToken, PlanStrategy::kEntropy, 2);
@@ -184,17 +200,8 @@ TEST_F(VisionEncoderRunTest, GoesOnWhereItWasStopped) {
       VisionEncoderOptions{.epochs = 3, .batch = 3, .entropy_weight = 0.05, .norm_gains = true};
   const QuantizeReport whole = run("whole", recipe);
   for (const int patience : {2, 3}) {
-    int asked = 0, stops = 0;
-    QuantizeOptions options{.overwrite = true, .data = path("data.jsonl"), .stop_requested = [&] {
-                              return ++asked % patience == 0 && asked < 30;
-                            }};
-    QuantizeReport report;
-    do {
-      report = quantize(path("model"), path("parts"), recipe, options);
-      options.resume = true;
-    } while (report.stopped && ++stops < 20);
-    EXPECT_GE(stops, 1);
-    ASSERT_FALSE(report.stopped);
+    const QuantizeReport report =
+        run_in_parts(recipe, [&](int asked) { return asked % patience == 0 && asked < 30; });
     EXPECT_EQ(search_to_json(*report.search).dump(), search_to_json(*whole.search).dump());
     EXPECT_EQ(report.search->vision->epochs.size(), 3U);
     EXPECT_TRUE(report.search->vision->held_out_end.has_value());
@@ -218,17 +225,7 @@ TEST_F(VisionEncoderRunTest, ATowerRoundedByDataGoesOnWhereItWasStopped) {
     // GPTQ goes away from the weights themselves.
     EXPECT_GT(whole.linears[i].relative_error, nearest.linears[i].relative_error);
   }
-  int asked = 0, stops = 0;
-  QuantizeOptions options{.overwrite = true, .data = path("data.jsonl"), .stop_requested = [&] {
-                            return ++asked % 4 == 0 && asked < 12;
-                          }};
-  QuantizeReport report;
-  do {
-    report = quantize(path("model"), path("parts"), recipe, options);
-    options.resume = true;
-  } while (report.stopped && ++stops < 20);
-  EXPECT_GE(stops, 1);
-  ASSERT_FALSE(report.stopped);
+  run_in_parts(recipe, [](int asked) { return asked % 4 == 0 && asked < 12; });
   expect_same_files(path("whole"), path("parts"));
   const VerifyReport verified = verify(path("whole"), {.against = path("model"), .run = false});
   EXPECT_TRUE(verified.problems.empty());

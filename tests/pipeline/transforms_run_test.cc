@@ -126,7 +126,8 @@ TEST_F(TransformsRunTest, TheSameInputsGiveTheSameBytesAlsoAfterAStop) {
   expect_same_files(path("a"), path("b"));
   int asked = 0;
   QuantizeOptions options{.data = path("data.jsonl")};
-  options.stop_requested = [&asked] { return ++asked == 2; };
+  // In the second layer that is smoothed; massive channels are looked for in both before.
+  options.stop_requested = [&asked] { return ++asked == 4; };
   EXPECT_TRUE(quantize(path("model"), path("c"), all, options).stopped);
   quantize(path("model"), path("c"), all, {.data = path("data.jsonl"), .resume = true});
   expect_same_files(path("a"), path("c"));
@@ -215,6 +216,7 @@ TEST_F(TransformsRunTest, MassiveChannelsAreMadeSmaller) {
   amplify_channel(path("model"), 5, static_cast<std::size_t>(hidden), 30.0f);
   const Recipe apart = recipe(4, {RotateOptions{.massive_apart = true}});
   const QuantizeReport whole = run("whole", apart);
+  ASSERT_EQ(whole.search->alphas.size(), 2U);
   for (const Alphas& alphas : whole.search->alphas) {
     EXPECT_GT(alphas[0].value_or(0.0), 0.2);
     EXPECT_FALSE(alphas[1].has_value());
@@ -230,9 +232,38 @@ TEST_F(TransformsRunTest, MassiveChannelsAreMadeSmaller) {
   }
 }
 
+TEST_F(TransformsRunTest, MassiveChannelsDoNotDependOnThreads) {
+  const auto hidden = load_model_config(Checkpoint::open(path("model"))).text.hidden_size;
+  amplify_channel(path("model"), 5, static_cast<std::size_t>(hidden), 30.0f);
+  const Recipe apart = recipe(4, {AwqOptions{}, RotateOptions{.massive_apart = true}});
+  run("two", apart);
+  const int threads = thread_count();
+  set_thread_count(1);
+  const QuantizeReport report = run("one", apart);
+  set_thread_count(threads);
+  EXPECT_THAT(report.search->massive_channels, testing::ElementsAre(5));
+  expect_same_files(path("two"), path("one"));
+}
+
+// Nothing of a stream that the head forbids to turn is looked at.
+TEST_F(TransformsRunTest, ATiedModelHasNoChannelsApart) {
+  fs::remove_all(path("model"));
+  make_tiny_model(path("model"), "newest_tied");
+  Recipe apart = recipe(8, {RotateOptions{.massive_apart = true}});
+  apart.overrides = {{"vision_tower\\..*|projector\\..*", std::nullopt}};
+  int looks = 0;
+  const QuantizeReport report = quantize(
+      path("model"), path("out"), apart, {.data = path("data.jsonl")},
+      [&](const Progress& progress) { looks += progress.what.starts_with("massive") ? 1 : 0; });
+  EXPECT_TRUE(report.search->massive_channels.empty());
+  EXPECT_EQ(looks, 0);
+}
+
 TEST_F(TransformsRunTest, RotationAloneNeedsNoData) {
   EXPECT_NO_THROW(quantize(path("model"), path("out"), recipe(4, {RotateOptions{}})));
   EXPECT_THROW(quantize(path("model"), path("none"), recipe(4, {SmoothOptions{}})), Error);
+  const Recipe apart = recipe(4, {RotateOptions{.massive_apart = true}});
+  EXPECT_THROW(quantize(path("model"), path("none"), apart), Error);
 }
 
 }  // namespace

@@ -21,7 +21,13 @@ const RoundingOptions kBiases{.bias_correction = true};
 class EncoderRoundingTest : public testing::Test {
  protected:
   EncoderRounding round(const RoundingOptions& options) const {
-    return round_encoder(floats_, tiny_.config, tiny_.schemes, {}, tiny_.samples, options);
+    return round_encoder({floats_, tiny_.config, tiny_.schemes, {}, options}, tiny_.samples);
+  }
+
+  // Quantized linears in front of the decoder. Layers above the one whose features are taken never
+  // run, and stay nearest.
+  std::size_t rounded_linears() const {
+    return 6 * static_cast<std::size_t>(needed_vision_layers(tiny_.config)) + 2;
   }
 
   // Of what the decoder is given, all samples together.
@@ -56,9 +62,7 @@ TEST_F(EncoderRoundingTest, GptqIsNearerToTheFloatModel) {
     return relative_difference(features(rounding), exact);
   };
   const EncoderRounding rounded = round(kGptq);
-  // Layers above the one whose features are taken never run, and stay nearest.
-  const auto layers = static_cast<std::size_t>(needed_vision_layers(tiny_.config));
-  EXPECT_EQ(rounded.codes.size(), 6 * layers + 2);
+  EXPECT_EQ(rounded.codes.size(), rounded_linears());
   EXPECT_TRUE(rounded.replaced.empty());
   EXPECT_LT(error(rounded), 0.7 * error({}));
 }
@@ -92,9 +96,12 @@ TEST_F(EncoderRoundingTest, CorrectedBiasesKeepTheMeanOfAnOutput) {
 
 TEST_F(EncoderRoundingTest, CorrectedBiasesLeaveCodesNearest) {
   const EncoderRounding rounded = round(kBiases);
+  ASSERT_EQ(rounded.codes.size(), rounded_linears());
   const RoundedWeights nearest(floats_, tiny_.schemes);
   for (const auto& [name, codes] : rounded.codes) {
-    EXPECT_EQ(codes.codes, nearest.load_codes(name, codes.out, codes.in).codes) << name;
+    const QuantizedWeight wanted = nearest.load_codes(name, codes.out, codes.in);
+    EXPECT_EQ(codes.codes, wanted.codes) << name;
+    EXPECT_EQ(codes.scales, wanted.scales) << name;
     EXPECT_TRUE(rounded.replaced.contains(name + ".bias")) << name;
   }
 }
@@ -107,8 +114,12 @@ TEST_F(EncoderRoundingTest, IsTheSameOnAnyNumberOfThreads) {
   set_thread_count(1);
   const EncoderRounding one = round(both);
   set_thread_count(threads);
-  for (const auto& [name, codes] : many.codes)
+  ASSERT_EQ(many.codes.size(), rounded_linears());
+  ASSERT_EQ(many.replaced.size(), rounded_linears());
+  for (const auto& [name, codes] : many.codes) {
     EXPECT_EQ(codes.codes, one.codes.at(name).codes) << name;
+    EXPECT_EQ(codes.scales, one.codes.at(name).scales) << name;
+  }
   for (const auto& [name, bias] : many.replaced)
     EXPECT_TRUE(at::equal(bias, one.replaced.at(name))) << name;
 }
@@ -127,7 +138,7 @@ TEST_F(EncoderRoundingTest, NeedsImages) {
 TEST_F(EncoderRoundingTest, StopsAtALayer) {
   int layers = 0;
   const EncoderRounding rounded = round_encoder(
-      floats_, tiny_.config, tiny_.schemes, {}, tiny_.samples, kGptq, [&] { ++layers; },
+      {floats_, tiny_.config, tiny_.schemes, {}, kGptq}, tiny_.samples, [&] { ++layers; },
       [&] { return layers == 2; });
   EXPECT_TRUE(rounded.stopped);
   EXPECT_EQ(layers, 2);
