@@ -11,7 +11,7 @@ QVLM_EXPERIMENT_JOBS says how many runs go at a time (2), each on one thread.
 import argparse
 import os
 
-from experiments import axes, dependence, forwards, ladder, mixed, peers, strategies, summaries, tower, vision
+from experiments import axes, dependence, forwards, ladder, mixed, peers, strategies, summaries, targets, tower, vision
 from experiments.runs import Runs
 from experiments.settings import FOUR_MODELS, MODELS, SETTINGS
 
@@ -86,6 +86,10 @@ def e9(runs, options):
     return form(runs, options.model, options.bits, options.seeds, options.method)
 
 
+def e9_targets(runs, options):
+    return targets.report(runs, options.model, options.bits, options.seeds)
+
+
 def e10(runs, options):
     return dependence.changes(runs)
 
@@ -130,8 +134,8 @@ def e8(runs, options):
 
 
 EXPERIMENTS = {"e1": e1, "e2": e2, "e3": e3, "e3-summary": e3_summary, "e4": e4, "e5": e5, "e6": e6, "e7": e7, "e8": e8, "e9": e9,
-               "e10": e10, "e11": e11, "e12": e12, "e14": e14, "alternatives": alternatives, "axes": find_axes, "held-out": held_out,
-               "peers": with_peers, "qvlm-code": code_of_paper, "samples": samples, "tau": tau, "tower": round_tower}
+               "e9-targets": e9_targets, "e10": e10, "e11": e11, "e12": e12, "e14": e14, "alternatives": alternatives,
+               "axes": find_axes, "held-out": held_out, "peers": with_peers, "qvlm-code": code_of_paper, "samples": samples, "tau": tau, "tower": round_tower}
 
 if __name__ == "__main__":
     main()

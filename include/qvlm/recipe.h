@@ -20,7 +20,7 @@
 //   plan: {strategy: entropy, max_depth: 3, budget_share: 0.5}      # left out: nothing is searched
 //   search:
 //     activation_clip: [1, 0.95, 0.9, 0.85, 0.8]
-//     token_weights: {image: 1, text: 5, answer: 30}
+//     token_weights: {image: 1, text: 5, answer: 30}               # or: gradient
 //   vision_encoder: {}
 //   kv_cache: int8                 # left out: float32
 //
@@ -175,6 +175,11 @@ struct SearchOptions {
   int beam_width = 5;
   ErrorMeasure error = ErrorMeasure::kRelative;
   TokenWeights token_weights = {};  // in that error; each at least 0, not all 0
+  // Tokens count by how much the answers depend on their state behind each layer instead, by
+  // gradients down the decoder, which takes 4 forwards of it (once, with RoundingOptions'). A
+  // relative error is then of all tokens together: sum of weight |difference|^2 / sum of weight
+  // |reference|^2.
+  bool by_gradient = false;
   // Candidates. Of activations: shares of each token's absolute maximum (dynamic schemes) or of
   // the values that the stored range covers (static schemes). Of weights: clip_ratio.
   std::vector<double> activation_clip = {1.0};

@@ -9,8 +9,8 @@ from experiments.tables import between, small, table
 
 SAMPLES = 32
 # Steps of each method: smooth (alpha .5, or searched), awq, rotate (apart: but for massive channels), clips (block search of activation and weight clips;
-# "each": one for every input of a layer; "weights": of weights only), gptq (tokens count by kind where clips are
-# searched, "by kind", or "by gradient").
+# "each": one for every input of a layer; "weights": of weights only; "clips by gradient": tokens count so in their error,
+# else by kind), gptq (tokens count by kind where clips are searched, "by kind", or "by gradient").
 METHODS = {
     "nearest": (),
     "smooth": ("smooth",),
@@ -39,6 +39,8 @@ METHODS = {
     "all, weight clips": ("smooth", "rotate", "clips", "weights", "gptq"),
     "all, weight clips, each input": ("smooth", "rotate", "clips", "weights", "each", "gptq"),
     "all, each input": ("smooth", "rotate", "clips", "each", "gptq"),
+    "each clip by kind": ("smooth search", "apart", "clips", "each", "gptq", "by gradient"),
+    "each clip by gradient": ("smooth search", "apart", "clips", "each", "gptq", "by gradient", "clips by gradient"),
 }
 BASE = "rotate + gptq"
 COLUMNS = ("KL, mean", "median", "margin drop", "same answers", "accuracy kept")
@@ -64,7 +66,8 @@ def rules_of(method, weight_bits, activation_bits, seed):
         if "weights" in steps:
             clips = [1]
         rules["plan"] = {"strategy": "entropy", "max_depth": 3, "budget_share": 0.5}
-        rules["search"] = {"method": "descent", "per_linear": "each" in steps, "token_weights": BALANCED,
+        rules["search"] = {"method": "descent", "per_linear": "each" in steps,
+                           "token_weights": "gradient" if "clips by gradient" in steps else BALANCED,
                            "activation_clip": clips, "weight_clip": WEIGHT_CLIPS}
     if "by gradient" in steps:
         rules["rounding"]["token_weights"] = "gradient"

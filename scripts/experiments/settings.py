@@ -31,8 +31,8 @@ SETTINGS |= {"w3a3-wide": (3, "token"), "w6a6-token": (6, "token"), "w8a8-token"
 SETTINGS["w3a3-answers"] = (3, "token")
 BALANCED = {"image": 1, "text": 5, "answer": 30}
 # Each input of linears has a clip of its own.
-SETTINGS |= {"w3a3-inputs": (3, "token"), "w4a4-inputs": (4, "token"), "w3a3-inputs-answers": (3, "token"),
-             "w4a4-inputs-answers": (4, "token"), "w3a3-channel-answers": (3, "channel")}
+SETTINGS |= {f"w{bits}a{bits}-inputs{weights}": (bits, "token") for bits in (3, 4) for weights in ("", "-answers", "-gradient")}
+SETTINGS |= {"w3a3-channel-answers": (3, "channel")}
 
 # Strategy: (plan, share of budget), the plan as in a recipe.
 STRATEGIES = {
@@ -81,6 +81,8 @@ def recipe(setting, plan, samples=16, seed=0, tower=False, vision=None, **search
     }
     if setting.endswith("answers"):
         rules["search"]["token_weights"] = BALANCED
+    if setting.endswith("gradient"):
+        rules["search"]["token_weights"] = "gradient"
     if "inputs" in setting:
         rules["search"] |= {"method": "descent", "per_linear": True}
     return rules if vision is None else {**rules, "vision_encoder": vision}

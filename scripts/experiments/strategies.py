@@ -186,7 +186,7 @@ def contrast(runs, models, one, other, seeds=SEEDS):
             return lambda run: run["search"]["blocks"][-1]["token_errors"][kind]
         ends = statistics.bootstrap(kl - base, statistics.pictures(reference, ROOT, TEST))
         rows.append([f"{one[0]}, {one[1]}", f"{other[0]}, {other[1]}", model, changes(lambda run: run["search"]["forwards"]).split(" (")[0],
-                     changes(last_error) if one[0][-7:] != "answers" else "-", changes(of_kind("image")), changes(of_kind("answer")),
+                     changes(last_error) if not one[0].endswith(("answers", "gradient")) else "-", changes(of_kind("image")), changes(of_kind("answer")),
                      f"{small(base.mean())} -> {small(kl.mean())}", marked((kl - base).mean(), ends),
                      f"{100 * right_base:.1f} -> {100 * right:.1f} %"])
     return rows
@@ -203,6 +203,9 @@ def alternatives(runs, models, seeds=SEEDS):
                        (("w3a3-inputs", "greedy"), ("w3a3-token", "greedy")), (("w4a4-inputs", "greedy"), ("w4a4-token", "greedy")),
                        (("w3a3-inputs-answers", "greedy"), ("w3a3-token", "greedy")),
                        (("w4a4-inputs-answers", "greedy"), ("w4a4-token", "greedy")),
+                       (("w3a3-inputs-gradient", "greedy"), ("w3a3-inputs-answers", "greedy")),
+                       (("w4a4-inputs-gradient", "greedy"), ("w4a4-inputs-answers", "greedy")),
+                       (("w4a4-inputs-gradient", "fixed 3"), ("w4a4-inputs-gradient", "greedy")),
                        (("w3a3-channel-answers", "greedy"), ("w3a3-channel", "greedy")),
                        (("w3a3-channel-answers", "greedy"), ("w3a3-channel", "nearest")),
                        (("w3a3-inputs", "random"), ("w3a3-inputs", "greedy")), (("w3a3-inputs", "entropy"), ("w3a3-inputs", "greedy")),

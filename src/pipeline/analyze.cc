@@ -112,16 +112,16 @@ Analysis run_analysis(const std::filesystem::path& model,
   const double tree = options.joint_gains ? cost.of_block(recipe.plan.max_depth) : 0.0;
   const auto total = static_cast<std::int64_t>((2.0 + tree) * double(config.text.layers));
   std::int64_t done = 0;
-  const DecoderStudy study{root,
-                           config,
-                           schemes,
-                           *recipe.search,
-                           recipe.rounding,
-                           recipe.plan.tau,
-                           [&](const std::string& what) {
-                             ++done;
-                             if (progress) progress({done, std::max(done, total), what});
-                           }};
+  DecoderStudy study{root,
+                     config,
+                     schemes,
+                     *recipe.search,
+                     recipe.rounding,
+                     recipe.plan.tau,
+                     [&](const std::string& what) {
+                       ++done;
+                       if (progress) progress({done, std::max(done, total), what});
+                     }};
   result.vision = analyze_vision(root, config, samples.samples, recipe.plan.tau);
   EncoderRounding tower;
   if (rounds_encoder(schemes, recipe.rounding))
@@ -134,6 +134,10 @@ Analysis run_analysis(const std::filesystem::path& model,
   result.decoder = describe_decoder(study, measured);
   std::vector<JointGain> gains;
   if (options.joint_gains) {
+    if (recipe.search->by_gradient) {
+      study.importance = measure_token_importance(root, config, inputs.exact, inputs.kinds,
+                                                  [&] { study.on_forward("token weights"); });
+    }
     gains = measure_joint_gains(study, inputs, recipe.plan.max_depth);
   }
   for (std::size_t i = 0; i < gains.size(); ++i) {

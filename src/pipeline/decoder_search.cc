@@ -8,7 +8,6 @@
 #include "base/process_memory.h"
 #include "search/answer_logits.h"
 #include "search/decoder_block.h"
-#include "search/token_errors.h"
 
 namespace qvlm {
 namespace {
@@ -28,19 +27,12 @@ double median(std::vector<double> values) {
 struct Trajectory {
   States exact, rounded;
   std::vector<std::vector<TokenKind>> kinds;
-  ErrorTerms terms;
+  TokenCounts counts;
 };
 
-Trajectory begin(const DecoderInputs& inputs, const SearchOptions& options) {
-  return {inputs.exact,
-          inputs.rounded,
-          inputs.kinds,
-          {options.error, make_token_weights(inputs.kinds, options.token_weights)}};
-}
-
-DecoderInputs take_half(const DecoderInputs& inputs, std::size_t first) {
-  return {every_second(inputs.exact, first), every_second(inputs.rounded, first),
-          every_second(inputs.kinds, first)};
+Trajectory take_half(const Trajectory& all, std::size_t first) {
+  return {every_second(all.exact, first), every_second(all.rounded, first),
+          every_second(all.kinds, first), all.counts.half(first)};
 }
 
 // "0.9", or one value an input where they differ: "0.9/1/0.8/1".
@@ -66,9 +58,10 @@ class DecoderSearch {
         candidates_(study.search, DecoderLayer::kInputs),
         units_(decoder_units(study.config)),
         forward_seconds_(units_.size()) {
-    const bool halves = study.search.held_out && inputs.exact.size() > 1;
-    searched_ = begin(halves ? take_half(inputs, 0) : inputs, study.search);
-    if (halves) held_out_ = begin(take_half(inputs, 1), study.search);
+    searched_ = {inputs.exact, inputs.rounded, inputs.kinds, count_tokens(study, inputs)};
+    if (!study.search.held_out || inputs.exact.size() < 2) return;
+    held_out_ = take_half(searched_, 1);
+    searched_ = take_half(searched_, 0);
   }
 
   // Searches the block, or repeats what the journal says of it; moves both trajectories behind it.
@@ -115,6 +108,7 @@ DecoderSearch::Layers DecoderSearch::load_layers(const Block& block) {
 bool DecoderSearch::run(const Block& block) {
   const Layers layers = load_layers(block);
   std::vector<States> references;
+  std::vector<ErrorTerms> terms;
   std::vector<TrialLayer*> raw;
   for (std::size_t i = 0; i < layers.size(); ++i) {
     const States& before = i == 0 ? searched_.exact : references.back();
@@ -122,6 +116,7 @@ bool DecoderSearch::run(const Block& block) {
     States after = layers[i]->run_float(before);
     forward_seconds_[static_cast<std::size_t>(block.first) + i].push_back(seconds_since(start));
     layers[i]->measure_scales(before, study_.search.activation_clip);
+    terms.push_back(searched_.counts.terms(block.first + static_cast<std::int64_t>(i), after));
     references.push_back(std::move(after));  // last: `before` lives in it
     raw.push_back(layers[i].get());
   }
@@ -133,7 +128,7 @@ bool DecoderSearch::run(const Block& block) {
   if (done != nullptr) {
     found = *done;
   } else {
-    DecoderBlock trial(raw, candidates_, searched_.rounded, references, searched_.terms,
+    DecoderBlock trial(raw, candidates_, searched_.rounded, references, std::move(terms),
                        [&] { count_forward("search"); });
     found = search(trial, block);
     check_held_out(layers, held_out_.exact, found);
@@ -177,9 +172,10 @@ void DecoderSearch::check_held_out(const Layers& layers,
                                    FinishedBlock& found) {
   const std::vector<Setting> start(found.settings.size(), candidates_.shared().front());
   if (!held_out_.exact.empty()) {
+    const std::int64_t last = found.report.first + found.report.depth - 1;
+    const ErrorTerms terms = held_out_.counts.terms(last, reference);
     const auto error = [&](const std::vector<Setting>& settings) {
-      return state_error(run_layers(layers, settings, held_out_.rounded), reference,
-                         held_out_.terms);
+      return state_error(run_layers(layers, settings, held_out_.rounded), reference, terms);
     };
     found.report.held_out_start = error(start);
     found.report.held_out_error = error(found.settings);
@@ -213,12 +209,12 @@ void DecoderSearch::advance(const Layers& layers,
 
 // What tokens count in the rounding of a layer, in the order of round_by_gptq().
 InputWeights DecoderSearch::token_weights(std::int64_t layer) const {
-  if (study_.importance.empty()) {
-    std::vector<at::Tensor> weights = searched_.terms.weights;
-    weights.insert(weights.end(), held_out_.terms.weights.begin(), held_out_.terms.weights.end());
+  if (!study_.rounding.by_gradient) {
+    std::vector<at::Tensor> weights = searched_.counts.by_kind;
+    weights.insert(weights.end(), held_out_.counts.by_kind.begin(), held_out_.counts.by_kind.end());
     return InputWeights(DecoderLayer::kInputs, weights);
   }
-  InputWeights weights = study_.importance.at(static_cast<std::size_t>(layer));
+  InputWeights weights = study_.importance.inputs.at(static_cast<std::size_t>(layer));
   if (held_out_.exact.empty()) return weights;
   for (std::vector<at::Tensor>& samples : weights) {
     const std::vector<at::Tensor> odd = every_second(samples, 1);

@@ -7,7 +7,6 @@
 
 #include "search/decoder_block.h"
 #include "search/neighbour_entropy.h"
-#include "search/token_errors.h"
 
 namespace qvlm {
 namespace {
@@ -82,6 +81,13 @@ JointGain gain_of(const ErrorTree& tree, int max_depth) {
 
 }  // namespace
 
+TokenCounts count_tokens(const DecoderStudy& study, const DecoderInputs& inputs) {
+  TokenCounts counts{
+      study.search.error, make_token_weights(inputs.kinds, study.search.token_weights), {}};
+  if (study.search.by_gradient) counts.by_gradient = study.importance.outputs;
+  return counts;
+}
+
 LayerDependencies measure_dependencies(const DecoderStudy& study,
                                        const States& inputs,
                                        const ExtraMeasures& extra) {
@@ -111,15 +117,17 @@ std::vector<JointGain> measure_joint_gains(const DecoderStudy& study,
   std::vector<JointGain> gains;
   Window window(study, inputs.exact);
   States states = inputs.rounded;
-  const ErrorTerms terms{study.search.error,
-                         make_token_weights(inputs.kinds, study.search.token_weights)};
+  const TokenCounts counts = count_tokens(study, inputs);
   const auto layers = static_cast<std::int64_t>(decoder_units(study.config).size());
   for (std::int64_t first = 0; first < layers; ++first) {
     window.move(first, max_depth);
     const std::vector<TrialLayer*> block = window.layers();
     const std::vector<States> references = window.references();
     const Candidates candidates(study.search, DecoderLayer::kInputs);
-    DecoderBlock trial(block, candidates, states, references, terms, [&] {
+    std::vector<ErrorTerms> terms;
+    for (std::size_t i = 0; i < references.size(); ++i)
+      terms.push_back(counts.terms(first + static_cast<std::int64_t>(i), references[i]));
+    DecoderBlock trial(block, candidates, states, references, std::move(terms), [&] {
       if (study.on_forward) study.on_forward("joint gains");
     });
     const ErrorTree tree = measure_error_tree(trial, candidates);

@@ -14,6 +14,7 @@
 #include "model/unit.h"
 #include "pipeline/decoder_inputs.h"
 #include "search/block_search.h"
+#include "search/token_errors.h"
 #include "search/token_importance.h"
 
 namespace qvlm {
@@ -28,8 +29,11 @@ struct DecoderStudy {
   double tau = 0.25;
   std::function<void(const std::string& what)> on_forward;  // after every layer-forward; or empty
   std::set<std::string, std::less<>> unclipped = {};        // linears that no clip is searched for
-  std::vector<InputWeights> importance = {};  // of tokens, by layer; empty: they count by kind
+  TokenImportance importance = {};  // where `search` or `rounding` ask for gradients
 };
+
+// What the tokens of all samples count in errors of the search.
+TokenCounts count_tokens(const DecoderStudy& study, const DecoderInputs& inputs);
 
 struct LayerDependencies {
   std::vector<double> dependency;  // D(k, k+1) of the outputs of layers k and k+1; layers - 1

@@ -55,9 +55,10 @@ double forecast_precision(const Workload& work,
                           const PrecisionChoice& choice,
                           const MachineSpeed& speed);
 
-// Seconds that GPTQ in the decoder, rounding of tower and projector by data, and measuring for
-// smoothing add; 0 where the recipe has none.
+// Seconds that GPTQ in the decoder, what tokens count by gradients, rounding of tower and projector
+// by data, and measuring for smoothing add; 0 where the recipe has none.
 double forecast_gptq(const Workload& work, const MachineSpeed& speed);
+double forecast_token_weights(const Workload& work, const MachineSpeed& speed);
 double forecast_encoder_rounding(const Workload& work, const MachineSpeed& speed);
 double forecast_smoothing(const Workload& work, const MachineSpeed& speed);
 // Seconds more where massive channels are found, which are made smaller then.

@@ -108,9 +108,13 @@ double forecast_gptq(const Workload& work, const MachineSpeed& speed) {
     // long as in float32.
     flops += tokens * in * in + 2.0 / 3.0 * in * in * in;
   }
-  if (weighs_by_gradient(work.recipe))
-    flops += static_cast<double>(kImportanceForwards) * decoder_flops(work);
   return static_cast<double>(work.config.text.layers) * flops / speed.flops;
+}
+
+double forecast_token_weights(const Workload& work, const MachineSpeed& speed) {
+  if (!work.recipe.search || !weighs_by_gradient(work.recipe)) return 0.0;
+  const auto forwards = static_cast<double>(kImportanceForwards * work.config.text.layers);
+  return forwards * decoder_flops(work) / speed.busy_flops(work.samples);
 }
 
 double forecast_encoder_rounding(const Workload& work, const MachineSpeed& speed) {

@@ -101,7 +101,8 @@ void plan_time(const Workload& work,
   plan.flops_per_second = speed.flops;
   plan.least_seconds = plan.most_seconds =
       forecast_writing(work, speed) + forecast_smoothing(work, speed) +
-      forecast_encoder_rounding(work, speed) + forecast_gptq(work, speed);
+      forecast_encoder_rounding(work, speed) + forecast_gptq(work, speed) +
+      forecast_token_weights(work, speed);
   plan.most_seconds += forecast_massive(work, speed);
   if (work.recipe.vision_encoder) {
     plan.vision_encoder_seconds = forecast_vision_encoder(work, speed);

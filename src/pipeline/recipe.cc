@@ -117,7 +117,9 @@ bool Recipe::transforms_by_data() const {
 }
 
 bool weighs_by_gradient(const Recipe& recipe) {
-  return recipe.rounding.method == RoundingMethod::kGptq && recipe.rounding.by_gradient;
+  const bool rounding =
+      recipe.rounding.method == RoundingMethod::kGptq && recipe.rounding.by_gradient;
+  return rounding || (recipe.search && recipe.search->by_gradient);
 }
 
 Recipe complete_recipe(Recipe recipe, const std::vector<LinearShape>& linears) {

@@ -48,7 +48,7 @@ std::vector<MatchedLinear> match_recipe(const Recipe& recipe,
 // Throws as match_recipe() does.
 Recipe complete_recipe(Recipe recipe, const std::vector<LinearShape>& linears);
 
-// Whether GPTQ is to weigh tokens by gradients.
+// Whether the search or GPTQ weigh tokens by gradients.
 bool weighs_by_gradient(const Recipe& recipe);
 
 // The schemes of the linears that are quantized, by their names. Throws as match_recipe() does.

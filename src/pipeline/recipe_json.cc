@@ -28,6 +28,14 @@ Json plan_options_json(const PlanOptions& plan) {
   return json;
 }
 
+Json token_weights_json(const TokenWeights& weights) {
+  Json json = Json::object();
+  json.set("image", weights.image);
+  json.set("text", weights.text);
+  json.set("answer", weights.answer);
+  return json;
+}
+
 Json search_options_json(const SearchOptions& search) {
   const char* method = search.method == SearchMethod::kExhaustive ? "exhaustive"
                        : search.method == SearchMethod::kBeam     ? "beam"
@@ -36,11 +44,8 @@ Json search_options_json(const SearchOptions& search) {
   json.set("method", method);
   json.set("beam_width", search.beam_width);
   json.set("error", search.error == ErrorMeasure::kRelative ? "relative" : "squared");
-  Json weights = Json::object();
-  weights.set("image", search.token_weights.image);
-  weights.set("text", search.token_weights.text);
-  weights.set("answer", search.token_weights.answer);
-  json.set("token_weights", weights);
+  json.set("token_weights",
+           search.by_gradient ? Json("gradient") : token_weights_json(search.token_weights));
   json.set("activation_clip", list_to_json(search.activation_clip));
   json.set("weight_clip", list_to_json(search.weight_clip));
   json.set("per_linear", search.per_linear);

@@ -72,8 +72,10 @@ SearchOptions read_search(const YamlReader& yaml, const YAML::Node& node) {
   options.error = yaml.choice<ErrorMeasure>(
       node, "error", {{"relative", ErrorMeasure::kRelative}, {"squared", ErrorMeasure::kSquared}},
       options.error);
-  if (const YAML::Node weights = node["token_weights"])
-    options.token_weights = read_token_weights(yaml, weights);
+  if (const YAML::Node weights = node["token_weights"]) {
+    options.by_gradient = weights.IsScalar() && weights.Scalar() == "gradient";
+    if (!options.by_gradient) options.token_weights = read_token_weights(yaml, weights);
+  }
   options.activation_clip =
       yaml.optional<std::vector<double>>(node, "activation_clip", options.activation_clip);
   options.weight_clip =

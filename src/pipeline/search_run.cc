@@ -64,13 +64,23 @@ void round_vision(const SearchTask& task,
   run.replaced = std::move(rounded.replaced);
 }
 
-// Plan, precision and search of the decoder.
+// Token weights, plan, precision and search of the decoder.
 void search_all(const SearchTask& task,
                 const DecoderInputs& inputs,
                 DecoderStudy& study,
                 SearchJournal& journal,
                 const std::function<bool()>& stop_requested,
                 SearchRun& run) {
+  if (weighs_by_gradient(task.recipe)) {
+    study.importance = measure_token_importance(
+        study.root, study.config, inputs.exact, inputs.kinds,
+        [&] {
+          if (study.on_forward) study.on_forward("token weights");
+        },
+        stop_requested);
+    run.stopped = study.importance.inputs.empty();
+    if (run.stopped) return;
+  }
   if (!journal.plan()) {
     const PlannedDecoder planned = plan_decoder(study, task.recipe.plan, inputs);
     journal.set_plan(planned.plan, planned.entropy);
@@ -84,16 +94,6 @@ void search_all(const SearchTask& task,
     take(precision.schemes, run.schemes);
     study.unclipped = std::move(precision.raised);
     chosen = std::move(precision.report);
-  }
-  if (weighs_by_gradient(task.recipe)) {
-    study.importance = measure_token_importance(
-        study.root, study.config, inputs.exact, inputs.kinds,
-        [&] {
-          if (study.on_forward) study.on_forward("token weights");
-        },
-        stop_requested);
-    run.stopped = study.importance.empty();
-    if (run.stopped) return;
   }
   DecoderSearchOutcome outcome = search_decoder(study, inputs, journal, stop_requested);
   take(outcome.schemes, run.schemes);

@@ -6,13 +6,13 @@ DecoderBlock::DecoderBlock(std::vector<TrialLayer*> layers,
                            const Candidates& candidates,
                            const States& input,
                            const std::vector<States>& reference,
-                           const ErrorTerms& terms,
+                           std::vector<ErrorTerms> terms,
                            std::function<void()> on_forward)
     : layers_(std::move(layers)),
       candidates_(candidates),
       input_(input),
       reference_(reference),
-      terms_(terms),
+      terms_(std::move(terms)),
       on_forward_(std::move(on_forward)) {}
 
 States DecoderBlock::run(int layer, const Setting& setting, const States& in) {
@@ -22,7 +22,8 @@ States DecoderBlock::run(int layer, const Setting& setting, const States& in) {
 }
 
 double DecoderBlock::error(int layer, const States& out) {
-  return state_error(out, reference_[static_cast<std::size_t>(layer)], terms_);
+  const auto index = static_cast<std::size_t>(layer);
+  return state_error(out, reference_[index], terms_[index]);
 }
 
 States run_block(BlockTrial& trial, const std::vector<Setting>& settings) {

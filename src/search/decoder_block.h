@@ -12,13 +12,14 @@ namespace qvlm {
 
 class DecoderBlock : public BlockTrial {
  public:
-  // reference: the float model's states behind each layer; input: as the blocks below left them.
+  // reference: the float model's states behind each layer, terms: of the errors there; input: as
+  // the blocks below left them.
   // on_forward is called after every layer-forward. Nothing is owned.
   DecoderBlock(std::vector<TrialLayer*> layers,
                const Candidates& candidates,
                const States& input,
                const std::vector<States>& reference,
-               const ErrorTerms& terms,
+               std::vector<ErrorTerms> terms,
                std::function<void()> on_forward);
 
   int depth() const override { return static_cast<int>(layers_.size()); }
@@ -31,7 +32,7 @@ class DecoderBlock : public BlockTrial {
   const Candidates& candidates_;
   const States& input_;
   const std::vector<States>& reference_;
-  const ErrorTerms& terms_;
+  std::vector<ErrorTerms> terms_;
   std::function<void()> on_forward_;
 };
 

@@ -85,4 +85,21 @@ std::vector<at::Tensor> make_token_weights(const std::vector<std::vector<TokenKi
   return all;
 }
 
+ErrorTerms TokenCounts::terms(std::int64_t layer, const States& reference) const {
+  if (by_gradient.empty()) return {measure, by_kind};
+  ErrorTerms terms{measure, by_gradient.at(static_cast<std::size_t>(layer))};
+  if (measure == ErrorMeasure::kSquared) return terms;
+  for_samples(reference.size(), [&](std::size_t i) {
+    terms.weights[i] = terms.weights[i] * reference[i].square().sum(-1);
+  });
+  return terms;
+}
+
+TokenCounts TokenCounts::half(std::size_t first) const {
+  TokenCounts result{measure, every_second(by_kind, first), {}};
+  for (const std::vector<at::Tensor>& layer : by_gradient)
+    result.by_gradient.push_back(every_second(layer, first));
+  return result;
+}
+
 }  // namespace qvlm

@@ -26,4 +26,18 @@ TokenErrors measure_token_errors(const States& states,
 std::vector<at::Tensor> make_token_weights(const std::vector<std::vector<TokenKind>>& kinds,
                                            const TokenWeights& weights);
 
+// What the tokens of some samples count in errors behind the layers of the decoder.
+struct TokenCounts {
+  ErrorMeasure measure = ErrorMeasure::kRelative;
+  std::vector<at::Tensor> by_kind;  // behind every layer; see make_token_weights()
+  // [layers][samples] of [tokens], what |difference|^2 of each costs; empty: they count by kind.
+  std::vector<std::vector<at::Tensor>> by_gradient;
+
+  // Behind a layer whose states are `reference` in float. What a relative error costs is in
+  // proportion to |reference|^2.
+  ErrorTerms terms(std::int64_t layer, const States& reference) const;
+  // Of the samples with even places, or of those with odd ones.
+  TokenCounts half(std::size_t first) const;
+};
+
 }  // namespace qvlm

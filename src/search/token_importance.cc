@@ -40,21 +40,26 @@ std::vector<at::Tensor> pull_back_watched(const DecoderLayer& layer,
       });
 }
 
-// Adds to `weights`, [inputs][samples], what the samples from `first` on give in a layer; their
-// gradients, [samples][draws], go from its output to its input.
+// Adds to `importance` what the samples from `first` on give in a layer; their gradients,
+// [samples][draws], go from its output to its input.
 void descend(const FloatDecoder& decoder,
              std::size_t layer,
              const States& before,
              std::size_t first,
              std::vector<States>& gradients,
-             InputWeights& weights) {
+             TokenImportance& importance) {
   const DecoderLayer loaded = decoder.load_layer(layer);
   for_samples(before.size(), [&](std::size_t sample) {
+    at::Tensor& behind = importance.outputs[layer][first + sample];
+    for (const at::Tensor& gradient : gradients[sample]) {
+      const at::Tensor squares = gradient.square().sum(-1);
+      behind = behind.defined() ? behind + squares : squares;
+    }
     std::vector<at::Tensor> own(DecoderLayer::kInputs);
     gradients[sample] = pull_back_watched(loaded, decoder.angles(before[sample].size(0)),
                                           before[sample], gradients[sample], own);
     for (std::size_t input = 0; input < own.size(); ++input)
-      weights[input][first + sample] = own[input];
+      importance.inputs[layer][input][first + sample] = own[input];
   });
 }
 
@@ -77,15 +82,17 @@ void share_evenly(std::vector<at::Tensor>& weights, std::size_t layer) {
 
 }  // namespace
 
-std::vector<InputWeights> measure_token_importance(const Weights& root,
-                                                   const ModelConfig& config,
-                                                   const States& inputs,
-                                                   const std::vector<std::vector<TokenKind>>& kinds,
-                                                   const std::function<void()>& on_forward,
-                                                   const std::function<bool()>& stop_requested) {
+TokenImportance measure_token_importance(const Weights& root,
+                                         const ModelConfig& config,
+                                         const States& inputs,
+                                         const std::vector<std::vector<TokenKind>>& kinds,
+                                         const std::function<void()>& on_forward,
+                                         const std::function<bool()>& stop_requested) {
   const FloatDecoder decoder(root, config);
-  std::vector<InputWeights> importance(decoder.layers(),
-                                       InputWeights(DecoderLayer::kInputs, States(inputs.size())));
+  const States empty(inputs.size());
+  TokenImportance importance{
+      std::vector<InputWeights>(decoder.layers(), InputWeights(DecoderLayer::kInputs, empty)),
+      std::vector<States>(decoder.layers(), empty)};
   const std::size_t step = gradient_batch(), parts = (inputs.size() + step - 1) / step;
   const auto count = count_over_batches(parts, on_forward);
   for (std::size_t first = 0; first < inputs.size(); first += step) {
@@ -96,14 +103,15 @@ std::vector<InputWeights> measure_token_importance(const Weights& root,
             .draw_gradients(trajectory.back(), kDraws, first);
     for (std::size_t layer = decoder.layers(); layer > 0; --layer) {
       if (stop_requested && stop_requested()) return {};
-      descend(decoder, layer - 1, trajectory[layer - 1], first, gradients, importance[layer - 1]);
+      descend(decoder, layer - 1, trajectory[layer - 1], first, gradients, importance);
       for (int forward = 0; forward < 1 + kDraws; ++forward)
         count();
     }
   }
-  for (std::size_t layer = 0; layer < importance.size(); ++layer) {
-    for (States& samples : importance[layer])
+  for (std::size_t layer = 0; layer < decoder.layers(); ++layer) {
+    for (States& samples : importance.inputs[layer])
       share_evenly(samples, layer);
+    share_evenly(importance.outputs[layer], layer);
   }
   return importance;
 }

@@ -1,5 +1,6 @@
-// How much the answers depend on each token at each input of the decoder's linears, by gradients:
-// what an error there does to them. Found for every layer in one pass down the decoder.
+// How much the answers depend on each token at each input of the decoder's linears and behind each
+// layer, by gradients: what an error there does to them. Found for every layer in one pass down the
+// decoder.
 #pragma once
 
 #include <cstdint>
@@ -25,18 +26,22 @@ inline constexpr double kEvenShare = 0.05;
 // of each of two draws.
 inline constexpr std::int64_t kImportanceForwards = 4;
 
-// By layer. A token's weight at an input is the mean square of the gradient there, over draws of
+struct TokenImportance {
+  std::vector<InputWeights> inputs;              // by layer
+  std::vector<std::vector<at::Tensor>> outputs;  // by layer and sample, [tokens] float32
+};
+
+// A token's weight is the mean square of the gradient at its place, over draws of
 // what the answers' KL depends on (AnswerLogits::draw_gradients), and an even share of their mean.
 // root: a float model; inputs: the states before its first layer; kinds: of their positions.
 // on_forward: see Sensitivity. stop_requested is asked at every layer; may be empty; then nothing
-// is returned. Throws kInvalidArgument where samples have no answers, kCorrupt for gradients that
-// are not finite.
-std::vector<InputWeights> measure_token_importance(
-    const Weights& root,
-    const ModelConfig& config,
-    const States& inputs,
-    const std::vector<std::vector<TokenKind>>& kinds,
-    const std::function<void()>& on_forward,
-    const std::function<bool()>& stop_requested = {});
+// is in the result. Throws kInvalidArgument where samples have no answers, kCorrupt for gradients
+// that are not finite.
+TokenImportance measure_token_importance(const Weights& root,
+                                         const ModelConfig& config,
+                                         const States& inputs,
+                                         const std::vector<std::vector<TokenKind>>& kinds,
+                                         const std::function<void()>& on_forward,
+                                         const std::function<bool()>& stop_requested = {});
 
 }  // namespace qvlm

@@ -110,6 +110,9 @@ TEST(RecipeTest, MistakesOfASearchAreNamed) {
   EXPECT_THAT(message_of(scheme + "search: {speed: 3}\n"), HasSubstr("'speed'"));
   EXPECT_THAT(message_of(scheme + "search: {token_weights: {image: 0, text: 0, answer: 0}}\n"),
               AllOf(HasSubstr("r.yaml:3"), HasSubstr("token_weights")));
+  EXPECT_EQ(message_of(scheme + "search: {token_weights: gradient}\n"), "no error");
+  EXPECT_THAT(message_of(scheme + "search: {token_weights: gradually}\n"),
+              AllOf(HasSubstr("r.yaml:3"), HasSubstr("token_weights")));
   EXPECT_THAT(message_of(scheme + "search: {token_weights: {picture: 1}}\n"),
               AllOf(HasSubstr("'picture'"), HasSubstr("image, text, answer")));
 }

@@ -107,6 +107,19 @@ TEST_P(SearchTest, DepthOneIsTheLayerWiseSearch) {
   EXPECT_EQ(linears("none"), linears("fixed"));
 }
 
+// Errors are those of other tokens then.
+TEST_P(SearchTest, TokensMayCountByGradient) {
+  Recipe recipe = make_recipe(GetParam(), PlanStrategy::kEntropy, 2);
+  const QuantizeReport kind = run("kind", recipe);
+  recipe.search->by_gradient = true;
+  const QuantizeReport gradient = run("gradient", recipe);
+  for (const BlockReport& block : gradient.search->blocks)
+    EXPECT_LE(block.error, block.greedy_error);
+  EXPECT_NE(kind.search->blocks.front().start_error, gradient.search->blocks.front().start_error);
+  const Json options = Json::load(path("gradient") / "qvlm.json").get("recipe_text").get("search");
+  EXPECT_EQ(options.get_string("token_weights"), "gradient");
+}
+
 TEST_P(SearchTest, SameInputsSameBytesForAnyNumberOfThreads) {
   const Recipe recipe = make_recipe(GetParam(), PlanStrategy::kEntropy, 3);
   const int threads = thread_count();
@@ -129,6 +142,7 @@ TEST_P(SearchTest, EveryStrategyAndMethodRuns) {
     recipe.search->method = SearchMethod::kDescent;
     recipe.search->per_linear = strategy == PlanStrategy::kNone;
     if (strategy == PlanStrategy::kOracle) recipe.search->method = SearchMethod::kBeam;
+    recipe.search->by_gradient = strategy == PlanStrategy::kOracle;
     const QuantizeReport report = quantize(path("model"), path("out"), recipe,
                                            {.overwrite = true, .data = path("data.jsonl")});
     for (const BlockReport& block : report.search->blocks)

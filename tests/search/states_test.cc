@@ -103,6 +103,39 @@ TEST(StatesTest, ThreadsDoNotChangeNumbers) {
   set_thread_count(threads);
 }
 
+// By gradients an error is one of all tokens together, in either measure, and each layer's own.
+TEST(StatesTest, ErrorsByWhatTokensCost) {
+  at::manual_seed(5);
+  States states, reference;
+  TokenCounts counts{ErrorMeasure::kRelative, {}, std::vector<States>(2)};
+  for (const std::int64_t tokens : {4, 3, 5}) {
+    reference.push_back(at::randn({tokens, 8}));
+    states.push_back(reference.back() + 0.1 * at::randn({tokens, 8}));
+    counts.by_gradient[0].push_back(at::rand({tokens}));
+    counts.by_gradient[1].push_back(at::rand({tokens}));
+  }
+  for (std::int64_t layer = 0; layer < 2; ++layer) {
+    double difference = 0.0, size = 0.0, squared = 0.0, weights = 0.0;
+    for (std::size_t i = 0; i < states.size(); ++i) {
+      const at::Tensor weight = counts.by_gradient[static_cast<std::size_t>(layer)][i];
+      const at::Tensor errors = weight * (states[i] - reference[i]).square().sum(-1);
+      difference += errors.slice(0, 1).sum().item<double>();
+      size += (weight * reference[i].square().sum(-1)).slice(0, 1).sum().item<double>();
+      squared += errors.sum().item<double>();
+      weights += weight.sum().item<double>();
+    }
+    counts.measure = ErrorMeasure::kRelative;
+    EXPECT_NEAR(state_error(states, reference, counts.terms(layer, reference)), difference / size,
+                1e-6);
+    counts.measure = ErrorMeasure::kSquared;
+    EXPECT_NEAR(state_error(states, reference, counts.terms(layer, reference)), squared / weights,
+                1e-6);
+  }
+  const TokenCounts odd = counts.half(1);
+  ASSERT_EQ(odd.by_gradient.at(1).size(), 1U);
+  EXPECT_TRUE(at::equal(odd.by_gradient[1][0], counts.by_gradient[1][1]));
+}
+
 TEST(StatesTest, HalvesShareNothing) {
   EXPECT_EQ(every_second(std::vector<int>{0, 1, 2, 3, 4}, 0), (std::vector<int>{0, 2, 4}));
   EXPECT_EQ(every_second(std::vector<int>{0, 1, 2, 3, 4}, 1), (std::vector<int>{1, 3}));

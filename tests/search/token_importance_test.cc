@@ -22,7 +22,7 @@ class TokenImportanceTest : public testing::Test {
           at::randn({static_cast<std::int64_t>(sample.size()), study_.config.text.hidden_size}));
   }
 
-  std::vector<InputWeights> measure(const std::function<void()>& on_forward = {}) const {
+  TokenImportance measure(const std::function<void()>& on_forward = {}) const {
     return measure_token_importance(study_.root, study_.config, inputs_, study_.kinds, on_forward);
   }
 
@@ -31,7 +31,8 @@ class TokenImportanceTest : public testing::Test {
 };
 
 TEST_F(TokenImportanceTest, InTheLastLayerOnlyWhatPredictsAnswersCounts) {
-  const InputWeights last = measure().back();
+  const TokenImportance importance = measure();
+  const InputWeights& last = importance.inputs.back();
   const auto behind_attention = {"self_attn.o_proj", "mlp.gate_proj", "mlp.down_proj"};
   for (const char* linear : behind_attention) {
     const States& weights = last.at(static_cast<std::size_t>(DecoderLayer::input_of(linear)));
@@ -46,6 +47,12 @@ TEST_F(TokenImportanceTest, InTheLastLayerOnlyWhatPredictsAnswersCounts) {
       }
     }
   }
+  for (std::size_t i = 0; i < inputs_.size(); ++i) {
+    for (std::size_t t = 0; t < study_.kinds[i].size(); ++t) {
+      const at::Tensor weight = importance.outputs.back()[i][static_cast<std::int64_t>(t)];
+      EXPECT_EQ(weight.item<float>() > 2.0F * kEvenShare, predicts_answer(study_.kinds[i], t)) << t;
+    }
+  }
   // Keys and values of the question count too, those of the answer's last token do not.
   const at::Tensor& seen = last.at(DecoderLayer::input_of("self_attn.q_proj")).front();
   EXPECT_GT(seen[0].item<float>(), 1.001F * kEvenShare);
@@ -53,7 +60,10 @@ TEST_F(TokenImportanceTest, InTheLastLayerOnlyWhatPredictsAnswersCounts) {
 }
 
 TEST_F(TokenImportanceTest, MeansAreOneAndAnEvenShare) {
-  for (const InputWeights& layer : measure()) {
+  const TokenImportance importance = measure();
+  for (const States& samples : importance.outputs)
+    EXPECT_NEAR(at::cat(samples).mean().item<double>(), 1.0 + kEvenShare, 1e-4);
+  for (const InputWeights& layer : importance.inputs) {
     ASSERT_EQ(layer.size(), static_cast<std::size_t>(DecoderLayer::kInputs));
     for (const States& samples : layer)
       EXPECT_NEAR(at::cat(samples).mean().item<double>(), 1.0 + kEvenShare, 1e-4);
@@ -68,11 +78,13 @@ TEST_F(TokenImportanceTest, DoesNotDependOnThreads) {
   int forwards = 0;
   const auto one = measure([&] { ++forwards; });
   set_thread_count(threads);
-  EXPECT_EQ(forwards, static_cast<int>(many.size() * kImportanceForwards));
-  for (std::size_t layer = 0; layer < many.size(); ++layer) {
-    for (std::size_t input = 0; input < many[layer].size(); ++input) {
-      for (std::size_t i = 0; i < inputs_.size(); ++i)
-        EXPECT_TRUE(at::equal(many[layer][input][i], one[layer][input][i]));
+  EXPECT_EQ(forwards, static_cast<int>(many.inputs.size() * kImportanceForwards));
+  ASSERT_FALSE(many.inputs.empty());
+  for (std::size_t layer = 0; layer < many.inputs.size(); ++layer) {
+    for (std::size_t i = 0; i < inputs_.size(); ++i) {
+      EXPECT_TRUE(at::equal(many.outputs[layer][i], one.outputs[layer][i]));
+      for (std::size_t input = 0; input < many.inputs[layer].size(); ++input)
+        EXPECT_TRUE(at::equal(many.inputs[layer][input][i], one.inputs[layer][input][i]));
     }
   }
 }
