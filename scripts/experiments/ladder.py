@@ -9,7 +9,7 @@ from experiments.tables import between, small, table
 
 SAMPLES = 32
 # Steps of each method: smooth (alpha .5, or searched), awq, rotate (apart: but for massive channels), clips (block search of activation and weight clips;
-# "each": one for every input of a layer; "weights": of weights only; "clips by gradient": tokens count so in their error,
+# "each": one for every input of a layer; "weights": of weights only; "greedy": layer by layer; "clips by gradient": tokens count so in their error,
 # else by kind), gptq (tokens count by kind where clips are searched, "by kind", or "by gradient").
 METHODS = {
     "nearest": (),
@@ -40,6 +40,7 @@ METHODS = {
     "all, weight clips, each input": ("smooth", "rotate", "clips", "weights", "each", "gptq"),
     "all, each input": ("smooth", "rotate", "clips", "each", "gptq"),
     "each clip by kind": ("smooth search", "apart", "clips", "each", "gptq", "by gradient"),
+    "each clip by kind, greedy": ("smooth search", "apart", "clips", "each", "gptq", "by gradient", "greedy"),
     "each clip by gradient": ("smooth search", "apart", "clips", "each", "gptq", "by gradient", "clips by gradient"),
 }
 BASE = "rotate + gptq"
@@ -69,6 +70,8 @@ def rules_of(method, weight_bits, activation_bits, seed):
         rules["search"] = {"method": "descent", "per_linear": "each" in steps,
                            "token_weights": "gradient" if "clips by gradient" in steps else BALANCED,
                            "activation_clip": clips, "weight_clip": WEIGHT_CLIPS}
+    if "greedy" in steps:
+        rules["plan"] = {"strategy": "none"}
     if "by gradient" in steps:
         rules["rounding"]["token_weights"] = "gradient"
     if "by kind" in steps:

@@ -4,24 +4,35 @@ from experiments import ladder, statistics
 from experiments.runs import ROOT, TEST
 from experiments.tables import table
 
-OURS = "searched + massive apart + gptq by gradient"
-SINGLE = {"w4a4": ("smooth, searched", "awq", "rotate", "gptq"), "w3a3": ("smooth, searched", "awq", "rotate", "gptq")}
-METHODS = (OURS, ladder.BASE)  # where nothing is said of single methods
+PRESETS = {"balanced": "searched + massive apart + gptq by gradient", "best": "each clip by kind"}
+EIGHT = {"balanced": "smooth"}  # at W8A8
+SINGLE = ("smooth, searched", "awq", "rotate", "gptq")
+HARD = ("w4a4", "w3a3")  # where single methods and `best` are looked at
 
 
 def report(runs, models, bits, seeds):
-    lines = [one_line(runs, model, setting, seeds) for setting in bits for model in models]
+    lines = [line for setting in bits for model in models for line in lines_of(runs, model, setting, seeds)]
     head = ("format, model", "seeds", "accuracy kept", "same answers", f"KL / {ladder.BASE}", "KL / best single method", "which")
     return table(head, lines)
 
 
-def one_line(runs, model, setting, seeds):
-    single = SINGLE.get(setting, ())
-    found = ladder.measure(runs, model, *ladder.bits_of(setting), seeds, (*METHODS, *single))
+def lines_of(runs, model, setting, seeds):
+    hard = setting in HARD
+    presets = PRESETS if hard else EIGHT if setting == "w8a8" else {"balanced": PRESETS["balanced"]}
+    methods = (ladder.BASE, *presets.values(), *(SINGLE if hard else ()))
+    found = ladder.measure(runs, model, *ladder.bits_of(setting), seeds, methods)
     reference = runs.reference(model)
     rows = {row[0]: row for row in ladder.rows(reference, found, ladder.BASE)}
-    _, count, *_, same, kept, ratio = rows[OURS]
     kl = {method: statistics.divergences(reference, reports) for method, reports in found.items()}
-    best = min(single, key=lambda method: kl[method].mean(), default=None)
-    beside = "-" if best is None else ladder.ratio(kl, OURS, best, statistics.pictures(reference, ROOT, TEST))
-    return [f"{setting} {model}", count, kept, same, ratio, beside, best or "-"]
+    for preset, method in presets.items():
+        if method not in rows:
+            continue
+        _, count, *_, same, kept, ratio = rows[method]
+        line = [f"{setting} {model}, {preset}", count, kept, same, ratio]
+        yield line + (beside(kl, method, statistics.pictures(reference, ROOT, TEST)) if hard else ["-", "-"])
+
+
+def beside(kl, method, groups):
+    """Its divergence over that of the single method with the least, and which one that is."""
+    best = min(SINGLE, key=lambda single: kl[single].mean())
+    return [ladder.ratio(kl, method, best, groups), best]

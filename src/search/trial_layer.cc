@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <mutex>
 
 #include "base/error.h"
 #include "io/scheme.h"
@@ -163,26 +162,16 @@ LinearSchemes TrialLayer::schemes(const LayerClips& wanted) const {
   return result;
 }
 
-// Magnitudes [tokens, in] of what an input sees in float; a rounding that only looks on is the tap.
-at::Tensor TrialLayer::collect_input(const States& in, int input) {
+// Magnitudes [tokens, in] of what an input sees in float.
+at::Tensor TrialLayer::collect_input(const States& in, std::size_t input) const {
   std::int64_t tokens = 0;
   for (const at::Tensor& state : in)
     tokens += state.size(0);
   const std::int64_t stride = (tokens + kTokensForQuantiles - 1) / kTokensForQuantiles;
-  std::mutex mutex;
-  std::vector<at::Tensor> seen;  // in any order: quantiles do not mind
-  const InputRounding tap = make_rounding([&](const at::Tensor& x) {
-    const at::Tensor rows = x.slice(0, 0, x.size(0), stride).abs();
-    const std::lock_guard lock(mutex);
-    seen.push_back(rows);
-    return x;
+  std::vector<at::Tensor> seen(in.size());
+  run_watched(in, [&](std::size_t sample, std::size_t own, const at::Tensor& x) {
+    if (own == input) seen[sample] = x.slice(0, 0, x.size(0), stride).abs();
   });
-  DecoderLayer watched = float_;
-  for (const NamedLinear& place : watched.linears()) {
-    if (place.input != input) continue;
-    *place.linear = Linear(place.linear->dense_weight(), place.linear->bias(), tap);
-  }
-  run_layer(watched, in);
   return at::cat(seen);
 }
 
@@ -241,7 +230,7 @@ void TrialLayer::measure_scales(const States& in, const std::vector<double>& act
     const bool measured = scales_.lower_bound({i, 0.0}) != scales_.end();  // leaders come in order
     if (!has_static_input(slot.scheme) || slot.leader != i || measured) continue;
     const Scheme& activation = *slot.scheme.activation;
-    at::Tensor magnitudes = collect_input(in, input);
+    at::Tensor magnitudes = collect_input(in, slot.input());
     if (activation.granularity == Granularity::kTensor) magnitudes = magnitudes.reshape({-1, 1});
     for (const double clip : unclipped_.contains(input) ? std::vector{1.0} : activation_clips) {
       const at::Tensor high = covering_magnitude(magnitudes, clip * activation.clip_ratio);

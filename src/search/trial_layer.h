@@ -85,7 +85,7 @@ class TrialLayer {
   // one after the other for each.
   using SeeSample = std::function<void(std::size_t sample, std::size_t input, const at::Tensor& x)>;
   void run_watched(const States& in, const SeeSample& see) const;
-  at::Tensor collect_input(const States& in, int input);
+  at::Tensor collect_input(const States& in, std::size_t input) const;
   void add_slot(const NamedLinear& place,
                 std::size_t index,
                 const LinearScheme& scheme,

@@ -104,6 +104,9 @@ TensorMaps make_rotation(const ModelConfig& config,
   require(!residual_stream || !config.tied_head, ErrorKind::kUnsupported,
           "rotate: this model's head is its embedding table, and the two would be turned "
           "differently; leave residual_stream out of the recipe, or make it false");
+  require(residual_stream || options.values || options.down_input, ErrorKind::kInvalidArgument,
+          "rotate: turns nothing in this model, whose head is its embedding table; leave values or "
+          "down_input in the recipe, or rotate out of it");
   DecoderRotation rotation(config, weights);
   if (residual_stream)
     rotation.turn_residual_stream(stream_rotation(config, options, massive), massive);

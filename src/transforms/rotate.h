@@ -38,7 +38,8 @@ Rotation value_rotation(const ModelConfig& config, const RotateOptions& options)
 // weights: as they are now; gains are read from them, since a norm commutes with a turn only once
 // its gain is part of the weights behind it. massive: channels of the residual stream that stay as
 // they are, gains included. Throws kUnsupported where the residual stream of a
-// model with a tied head is to be turned: its table would have to hold two different matrices.
+// model with a tied head is to be turned: its table would have to hold two different matrices; and
+// kInvalidArgument where nothing is turned.
 TensorMaps make_rotation(const ModelConfig& config,
                          const WeightSource& weights,
                          const RotateOptions& options,

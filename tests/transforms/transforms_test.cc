@@ -284,6 +284,7 @@ using TiedTest = TransformsTest;
 
 TEST_P(TiedTest, HeadIsNotTurned) {
   EXPECT_THROW(make_rotation(config_, *weights_, {.residual_stream = true}), Error);
+  EXPECT_THROW(make_rotation(config_, *weights_, {.values = false, .down_input = false}), Error);
   const at::Tensor before = logits();
   weights_->add(make_rotation(config_, *weights_, {}));
   EXPECT_FALSE(weights_->changed().contains("decoder.embed_tokens.weight"));
