@@ -221,7 +221,7 @@ struct VisionEncoderOptions {
 // How much work a recipe may be that is made from a scheme's name.
 enum class Preset {
   kFast,      // rotation and nearest rounding; needs no data
-  kBalanced,  // smoothing, rotation, GPTQ
+  kBalanced,  // smoothing, rotation, GPTQ; at W8A8 smoothing alone
   kBest,      // the same on twice as many samples, with searched clips for every input of a layer,
               // at 8 bits too
 };

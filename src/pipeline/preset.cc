@@ -88,19 +88,21 @@ Recipe Recipe::preset(std::string_view scheme,
   Recipe recipe;
   recipe.standard = make_scheme(name);
   recipe.overrides = {{"vision_tower\\..*|projector\\..*|lm_head", std::nullopt}};
-  const bool low_bits = name.weight_bits < 8;
-  if (preset != Preset::kFast && name.activation_bits < 16) {
-    // What an alpha for each input is worth shows below 8 bits (docs/experiments.md, E9).
+  // At 8 bits smoothing is nearly all that counts (docs/experiments.md, E9).
+  const bool data = preset != Preset::kFast,
+             rotates = name.weight_bits < 8 || preset == Preset::kBest;
+  if (data && name.activation_bits < 16) {
+    // What an alpha for each input is worth shows below 8 bits.
     SmoothOptions smooth;
-    if (name.activation_bits < 8) smooth.alpha.reset();
+    if (name.activation_bits < 8 || preset == Preset::kBest) smooth.alpha.reset();
     recipe.transforms.emplace_back(smooth);
   }
   // Eight bits do without the transform while running, and other programs with it.
-  if (low_bits)
-    recipe.transforms.emplace_back(RotateOptions{.down_input = name.activation_bits < 8,
-                                                 .massive_apart = preset != Preset::kFast});
-  if (preset != Preset::kFast && low_bits)
-    recipe.rounding = {.method = RoundingMethod::kGptq, .by_gradient = true};
+  if (rotates) {
+    recipe.transforms.emplace_back(
+        RotateOptions{.down_input = name.activation_bits < 8, .massive_apart = data});
+  }
+  if (data && rotates) recipe.rounding = {.method = RoundingMethod::kGptq, .by_gradient = true};
   if (preset == Preset::kBest) recipe.search = make_search(name);
   recipe.calibration.samples = preset == Preset::kBest ? 128 : 64;
   recipe.name = std::string(name.name) + " " + preset_name(preset);

@@ -246,6 +246,11 @@ TEST(RecipeTest, PresetsFitAndAskForDataOnlyWhereTheySay) {
       EXPECT_EQ(recipe.needs_data(), preset != Preset::kFast) << recipe.name;
       EXPECT_EQ(recipe.search.has_value(), preset == Preset::kBest) << recipe.name;
       EXPECT_THAT(recipe.name, HasSubstr(preset_name(preset)));
+      // Nothing while running at 8 bits, so that other programs read the result.
+      for (const auto& [linear, applied] : apply_recipe(recipe, some_linears())) {
+        const bool low = applied.activation && applied.activation->bits < 8;
+        EXPECT_TRUE(low || !applied.hadamard_input) << recipe.name << " " << linear;
+      }
     }
   }
   EXPECT_THROW(Recipe::preset("W5A5"), Error);
