@@ -135,7 +135,8 @@ def e8(runs, options):
 
 EXPERIMENTS = {"e1": e1, "e2": e2, "e3": e3, "e3-summary": e3_summary, "e4": e4, "e5": e5, "e6": e6, "e7": e7, "e8": e8, "e9": e9,
                "e9-targets": e9_targets, "e10": e10, "e11": e11, "e12": e12, "e14": e14, "alternatives": alternatives,
-               "axes": find_axes, "held-out": held_out, "peers": with_peers, "qvlm-code": code_of_paper, "samples": samples, "tau": tau, "tower": round_tower}
+               "axes": find_axes, "held-out": held_out, "peers": with_peers, "qvlm-code": code_of_paper, "samples": samples,
+               "tau": tau, "tower": round_tower}
 
 if __name__ == "__main__":
     main()

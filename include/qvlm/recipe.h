@@ -93,7 +93,8 @@ struct RoundingOptions {
   double damping = 0.01;  // added to the second moments' diagonal, as a share of its mean; to 1
   bool act_order = true;  // the columns with the largest inputs first; groups stay as they are
   // What a token counts in the second moments: how much the answers depend on it at this input, by
-  // gradients down the decoder; else SearchOptions::token_weights. Takes 4 forwards of the decoder.
+  // gradients down the decoder; else, and unless the search counts by gradient too,
+  // SearchOptions::token_weights. Takes 4 forwards of the decoder.
   bool by_gradient = false;
   // Whether biases in vision tower and projector, where one is quantized, make up for what rounding
   // does to the mean of an output on the calibration data (Nagel et al. 2019, section 4.2), each
@@ -252,7 +253,7 @@ struct Recipe {
   // Whether a transform is measured on data: smooth, awq, rotate with massive channels apart.
   bool transforms_by_data() const;
   // Whether quantize() walks the decoder on calibration data: to search, to choose precision, or to
-  // round by GPTQ.
+  // round by GPTQ what is quantized there.
   bool walks_decoder() const {
     return search.has_value() || precision.has_value() || rounding.method == RoundingMethod::kGptq;
   }

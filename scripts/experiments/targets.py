@@ -34,5 +34,8 @@ def lines_of(runs, model, setting, seeds):
 
 def beside(kl, method, groups):
     """Its divergence over that of the single method with the least, and which one that is."""
-    best = min(SINGLE, key=lambda single: kl[single].mean())
+    known = [single for single in SINGLE if single in kl]
+    if not known:
+        return ["-", "-"]
+    best = min(known, key=lambda single: kl[single].mean())
     return [ladder.ratio(kl, method, best, groups), best]

@@ -101,6 +101,7 @@ Analysis run_analysis(const std::filesystem::path& model,
   const CalibrationSamples samples =
       load_samples(model, manifest.sample(recipe.calibration.samples, recipe.calibration.seed));
 
+  if (rounds_encoder(schemes, recipe.rounding)) check_images(samples.samples);
   Analysis result{.model = model.string(), .data = data.string(), .recipe = recipe.name};
   result.calibration = describe_samples(samples, manifest);
   const auto floats = transform_weights(checkpoint, recipe, schemes, samples, progress).weights;
@@ -109,8 +110,10 @@ Analysis run_analysis(const std::filesystem::path& model,
   result.tau = recipe.plan.tau;
   result.max_depth = recipe.plan.max_depth;
   result.budget = allowed_forwards(recipe.plan, cost, config.text.layers);
-  const double tree = options.joint_gains ? cost.of_block(recipe.plan.max_depth) : 0.0;
-  const auto total = static_cast<std::int64_t>((2.0 + tree) * double(config.text.layers));
+  const bool importance = options.joint_gains && recipe.search->by_gradient;
+  const double forwards = 2.0 + (importance ? kImportanceForwards : 0.0) +
+                          (options.joint_gains ? cost.of_block(recipe.plan.max_depth) : 0.0);
+  const auto total = static_cast<std::int64_t>(forwards * double(config.text.layers));
   std::int64_t done = 0;
   DecoderStudy study{root,
                      config,
@@ -134,10 +137,7 @@ Analysis run_analysis(const std::filesystem::path& model,
   result.decoder = describe_decoder(study, measured);
   std::vector<JointGain> gains;
   if (options.joint_gains) {
-    if (recipe.search->by_gradient) {
-      study.importance = measure_token_importance(root, config, inputs.exact, inputs.kinds,
-                                                  [&] { study.on_forward("token weights"); });
-    }
+    if (importance) study.importance = measure_token_importance(study, inputs);
     gains = measure_joint_gains(study, inputs, recipe.plan.max_depth);
   }
   for (std::size_t i = 0; i < gains.size(); ++i) {

@@ -108,7 +108,6 @@ DecoderSearch::Layers DecoderSearch::load_layers(const Block& block) {
 bool DecoderSearch::run(const Block& block) {
   const Layers layers = load_layers(block);
   std::vector<States> references;
-  std::vector<ErrorTerms> terms;
   std::vector<TrialLayer*> raw;
   for (std::size_t i = 0; i < layers.size(); ++i) {
     const States& before = i == 0 ? searched_.exact : references.back();
@@ -116,7 +115,6 @@ bool DecoderSearch::run(const Block& block) {
     States after = layers[i]->run_float(before);
     forward_seconds_[static_cast<std::size_t>(block.first) + i].push_back(seconds_since(start));
     layers[i]->measure_scales(before, study_.search.activation_clip);
-    terms.push_back(searched_.counts.terms(block.first + static_cast<std::int64_t>(i), after));
     references.push_back(std::move(after));  // last: `before` lives in it
     raw.push_back(layers[i].get());
   }
@@ -128,7 +126,8 @@ bool DecoderSearch::run(const Block& block) {
   if (done != nullptr) {
     found = *done;
   } else {
-    DecoderBlock trial(raw, candidates_, searched_.rounded, references, std::move(terms),
+    DecoderBlock trial(raw, candidates_, searched_.rounded, references,
+                       searched_.counts.terms(block.first, references),
                        [&] { count_forward("search"); });
     found = search(trial, block);
     check_held_out(layers, held_out_.exact, found);

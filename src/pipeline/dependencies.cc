@@ -81,6 +81,16 @@ JointGain gain_of(const ErrorTree& tree, int max_depth) {
 
 }  // namespace
 
+TokenImportance measure_token_importance(const DecoderStudy& study,
+                                         const DecoderInputs& inputs,
+                                         const std::function<bool()>& stop_requested) {
+  const auto count = [&] {
+    if (study.on_forward) study.on_forward("token weights");
+  };
+  return measure_token_importance(study.root, study.config, inputs.exact, inputs.kinds, count,
+                                  stop_requested);
+}
+
 TokenCounts count_tokens(const DecoderStudy& study, const DecoderInputs& inputs) {
   TokenCounts counts{
       study.search.error, make_token_weights(inputs.kinds, study.search.token_weights), {}};
@@ -124,10 +134,7 @@ std::vector<JointGain> measure_joint_gains(const DecoderStudy& study,
     const std::vector<TrialLayer*> block = window.layers();
     const std::vector<States> references = window.references();
     const Candidates candidates(study.search, DecoderLayer::kInputs);
-    std::vector<ErrorTerms> terms;
-    for (std::size_t i = 0; i < references.size(); ++i)
-      terms.push_back(counts.terms(first + static_cast<std::int64_t>(i), references[i]));
-    DecoderBlock trial(block, candidates, states, references, std::move(terms), [&] {
+    DecoderBlock trial(block, candidates, states, references, counts.terms(first, references), [&] {
       if (study.on_forward) study.on_forward("joint gains");
     });
     const ErrorTree tree = measure_error_tree(trial, candidates);

@@ -32,6 +32,11 @@ struct DecoderStudy {
   TokenImportance importance = {};  // where `search` or `rounding` ask for gradients
 };
 
+// What tokens count by gradients, its forwards counted; see measure_token_importance() of weights.
+TokenImportance measure_token_importance(const DecoderStudy& study,
+                                         const DecoderInputs& inputs,
+                                         const std::function<bool()>& stop_requested = {});
+
 // What the tokens of all samples count in errors of the search.
 TokenCounts count_tokens(const DecoderStudy& study, const DecoderInputs& inputs);
 

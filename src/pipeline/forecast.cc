@@ -219,7 +219,7 @@ bool measures_static_scales(const Workload& work) {
 // and of a batch of samples the states behind all layers, the gradients, two of each while they go
 // through a layer, and of one sample a thread what the layer keeps of itself for them.
 std::int64_t gradient_bytes(const Workload& work) {
-  const bool importance = work.recipe.search && weighs_by_gradient(work.recipe);
+  const bool importance = weighs_by_gradient(work.recipe);
   if (!work.recipe.precision && !importance) return 0;
   const TextConfig& text = work.config.text;
   const std::int64_t precision = work.recipe.precision ? work.recipe.precision->samples : 0;
@@ -232,11 +232,15 @@ std::int64_t gradient_bytes(const Workload& work) {
   const std::int64_t kept = kHiddens * text.hidden_size + kInners * text.intermediate_size +
                             kTables * text.heads * mean_tokens(work);
   const std::int64_t threads = std::min<std::int64_t>(samples, thread_count());
-  const std::int64_t weights =
-      importance ? text.layers * (DecoderLayer::kInputs + 1) * work.tokens : 0;
   const std::int64_t head = kFloatBytes * text.vocab_size * text.hidden_size;
-  return kFloatBytes * (mean_tokens(work) * (samples * states + threads * kept) + weights) +
+  return kFloatBytes * mean_tokens(work) * (samples * states + threads * kept) +
          std::max(block_bytes(work, 1), head);
+}
+
+// What tokens count by gradients, at the inputs of each layer and behind it.
+std::int64_t importance_bytes(const Workload& work) {
+  if (!weighs_by_gradient(work.recipe)) return 0;
+  return kFloatBytes * work.config.text.layers * (DecoderLayer::kInputs + 1) * work.tokens;
 }
 
 // The most of four steps: images in the tower, where the outputs of all layers are kept, the
@@ -253,9 +257,9 @@ std::int64_t search_bytes(const Workload& work) {
   const std::int64_t measuring = 8 * states + block_bytes(work, 1);
   const std::int64_t searching = 2 * states + kept * searched + block_bytes(work, depth);
   const std::int64_t before = states * (rounds_before_decoder(work) ? 1 : 0);
-  return pixel_bytes(work) +
-         std::max({before + tower_bytes(work), inputs + table_bytes(work),
-                   inputs + std::max({measuring, searching, gradient_bytes(work)})});
+  return pixel_bytes(work) + std::max({before + tower_bytes(work), inputs + table_bytes(work),
+                                       inputs + importance_bytes(work) +
+                                           std::max({measuring, searching, gradient_bytes(work)})});
 }
 
 }  // namespace

@@ -17,6 +17,7 @@ namespace {
 
 constexpr std::int64_t kDoubleBytes = 8, kFloatBytes = 4;
 constexpr double kAlphas = 22.0;
+constexpr int kVisionInputs = 4;  // that linears of a layer read
 
 // The quantized linears of one decoder layer.
 std::vector<LinearShape> layer_linears(const Workload& work) {
@@ -42,16 +43,17 @@ bool searches_scales(const Transform& transform) {
   return smooth != nullptr && !smooth->alpha;
 }
 
-// Rotations that look for massive channels.
-std::int64_t massive_looks(const Workload& work) {
-  return std::ranges::count_if(work.recipe.transforms, [&](const Transform& transform) {
-    const auto* rotate = std::get_if<RotateOptions>(&transform);
-    return rotate != nullptr && keeps_massive_apart(work.config, *rotate);
-  });
+// At most one rotation of a recipe does (match_recipe()).
+bool looks_for_massive(const Workload& work) {
+  return keeps_massive_apart(work.config, work.recipe.transforms);
 }
 
 bool uses_gptq(const Workload& work) {
   return work.recipe.rounding.method == RoundingMethod::kGptq;
+}
+
+bool uses_gptq_in_decoder(const Workload& work) {
+  return uses_gptq(work) && work.recipe.search;
 }
 
 // The linears of tower and projector that are rounded by data.
@@ -94,7 +96,7 @@ double forecast_precision(const Workload& work,
 }
 
 double forecast_gptq(const Workload& work, const MachineSpeed& speed) {
-  if (!uses_gptq(work) || !work.recipe.search) return 0.0;
+  if (!uses_gptq_in_decoder(work)) return 0.0;
   const auto tokens = static_cast<double>(work.tokens);
   double flops = 0.0;
   for (const LinearShape& linear : layer_linears(work)) {
@@ -112,7 +114,7 @@ double forecast_gptq(const Workload& work, const MachineSpeed& speed) {
 }
 
 double forecast_token_weights(const Workload& work, const MachineSpeed& speed) {
-  if (!work.recipe.search || !weighs_by_gradient(work.recipe)) return 0.0;
+  if (!weighs_by_gradient(work.recipe)) return 0.0;
   const auto forwards = static_cast<double>(kImportanceForwards * work.config.text.layers);
   return forwards * decoder_flops(work) / speed.busy_flops(work.samples);
 }
@@ -120,8 +122,10 @@ double forecast_token_weights(const Workload& work, const MachineSpeed& speed) {
 double forecast_encoder_rounding(const Workload& work, const MachineSpeed& speed) {
   const std::vector<LinearShape> linears = encoder_linears(work);
   if (linears.empty()) return 0.0;
-  // Once to see the inputs, once to go on.
-  double flops = 2.0 * vision_flops(work);
+  // Once to go on, once to see all inputs, and once for each input whose mean is measured.
+  const bool biases = work.recipe.rounding.bias_correction;
+  const int runs = 1 + (uses_gptq(work) ? 1 : 0) + (biases ? kVisionInputs : 0);
+  double flops = runs * vision_flops(work);
   const auto tokens = static_cast<double>(work.images * (work.config.vision.patches() + 1));
   for (const LinearShape& linear : linears) {
     if (!uses_gptq(work)) break;
@@ -138,7 +142,7 @@ double forecast_smoothing(const Workload& work, const MachineSpeed& speed) {
     if (!std::holds_alternative<RotateOptions>(transform))
       seconds += scaling_seconds(work, speed, searches_scales(transform));
   }
-  if (massive_looks(work) == 0 || work.samples == 0) return seconds;
+  if (!looks_for_massive(work) || work.samples == 0) return seconds;
   // The float model on some samples.
   const std::int64_t samples =
       std::min(static_cast<std::int64_t>(MassiveChannels::kSamples), work.samples);
@@ -149,11 +153,11 @@ double forecast_smoothing(const Workload& work, const MachineSpeed& speed) {
 }
 
 double forecast_massive(const Workload& work, const MachineSpeed& speed) {
-  return static_cast<double>(massive_looks(work)) * scaling_seconds(work, speed, true);
+  return looks_for_massive(work) ? scaling_seconds(work, speed, true) : 0.0;
 }
 
 std::int64_t gptq_bytes(const Workload& work) {
-  if (!uses_gptq(work) || !work.recipe.search) return 0;
+  if (!uses_gptq_in_decoder(work)) return 0;
   std::int64_t codes = 0, moments = 0, inputs = 0, widest = 0;
   for (const LinearShape& linear : layer_linears(work))
     codes += linear.out * linear.in;
@@ -197,7 +201,7 @@ std::int64_t smoothing_bytes(const Workload& work) {
   // The states in front of a layer and behind it, and the layer.
   const std::int64_t states = kFloatBytes * work.tokens * text.hidden_size;
   std::int64_t values = 2 * work.tokens * text.hidden_size + layer;
-  if (std::ranges::any_of(work.recipe.transforms, searches_scales) || massive_looks(work) > 0) {
+  if (std::ranges::any_of(work.recipe.transforms, searches_scales) || looks_for_massive(work)) {
     constexpr std::int64_t kCopies = 6;
     values += layer + ScaleSearch::kTokens * 4 * widest;
     values += thread_count() * kCopies * widest * (ScaleSearch::kRows + ScaleSearch::kTokens);

@@ -65,8 +65,12 @@ void check_massive_apart(const Recipe& recipe, bool head) {
           "quantized; keep it in float by an override, or turn them with the others");
 }
 
-// encoder: whether vision tower or projector are quantized.
-void check_bias_correction(const Recipe& recipe, bool encoder) {
+// decoder, encoder: whether its layers, or vision tower or projector, are quantized.
+void check_rounding(const Recipe& recipe, bool decoder, bool encoder) {
+  require(recipe.rounding.method == RoundingMethod::kNearest || decoder || encoder,
+          ErrorKind::kInvalidArgument, "recipe '", recipe.name,
+          "': rounding: gptq is of decoder layers, vision tower and projector, which all stay "
+          "float; leave it out");
   require(!recipe.rounding.bias_correction || encoder, ErrorKind::kInvalidArgument, "recipe '",
           recipe.name,
           "': rounding: bias_correction is of vision tower and projector, which both stay float");
@@ -119,10 +123,11 @@ bool Recipe::transforms_by_data() const {
 bool weighs_by_gradient(const Recipe& recipe) {
   const bool rounding =
       recipe.rounding.method == RoundingMethod::kGptq && recipe.rounding.by_gradient;
-  return rounding || (recipe.search && recipe.search->by_gradient);
+  return recipe.search && (rounding || recipe.search->by_gradient);
 }
 
 Recipe complete_recipe(Recipe recipe, const std::vector<LinearShape>& linears) {
+  if (recipe.search && recipe.search->by_gradient) recipe.rounding.by_gradient = true;
   if (recipe.search || !recipe.walks_decoder()) return recipe;
   recipe.search = SearchOptions{.held_out = false};
   // Units of precision are judged together by the blocks of the plan, whatever is searched.
@@ -130,7 +135,7 @@ Recipe complete_recipe(Recipe recipe, const std::vector<LinearShape>& linears) {
   recipe.plan = {.strategy = PlanStrategy::kNone, .max_depth = 1};
   const bool decoder = std::ranges::any_of(
       apply_recipe(recipe, linears), [](const auto& entry) { return is_in_decoder(entry.first); });
-  if (!decoder) recipe.search.reset();
+  if (!decoder) recipe.search.reset();  // was there for static scales, which need one to fit
   return recipe;
 }
 
@@ -151,10 +156,11 @@ std::vector<MatchedLinear> match_recipe(const Recipe& recipe,
     require(used, ErrorKind::kInvalidArgument, "recipe '", recipe.name, "': the pattern '",
             change.pattern, "' matches no linear of this model; `qvlm inspect` lists their names");
   }
-  bool quantizes = false, encoder = false, head = false;
+  bool quantizes = false, decoder = false, encoder = false, head = false;
   for (std::size_t i = 0; i < linears.size(); ++i) {
     if (!matched[i].scheme) continue;
     quantizes = true;
+    decoder = decoder || is_in_decoder(linears[i].name);
     encoder = encoder || is_in_encoder(linears[i].name);
     head = head || linears[i].name == "lm_head";
     check_fit(recipe, linears[i], *matched[i].scheme);
@@ -163,7 +169,7 @@ std::vector<MatchedLinear> match_recipe(const Recipe& recipe,
   require(quantizes, ErrorKind::kInvalidArgument, "recipe '", recipe.name,
           "' quantizes no linear of this model");
   check_massive_apart(recipe, head);
-  check_bias_correction(recipe, encoder);
+  check_rounding(recipe, decoder, encoder);
   return matched;
 }
 

@@ -45,10 +45,11 @@ std::vector<MatchedLinear> match_recipe(const Recipe& recipe,
 
 // The recipe as quantize() runs it: where GPTQ or the choice of precision walk the decoder and no
 // search does, the search is one among one candidate; layer by layer, where nothing needs blocks.
-// Throws as match_recipe() does.
+// GPTQ counts tokens by gradient where the search does. Throws as match_recipe() does.
 Recipe complete_recipe(Recipe recipe, const std::vector<LinearShape>& linears);
 
-// Whether the search or GPTQ weigh tokens by gradients.
+// Whether the search or GPTQ weigh tokens by gradients; of a complete recipe, whose search walks
+// the decoder for both.
 bool weighs_by_gradient(const Recipe& recipe);
 
 // The schemes of the linears that are quantized, by their names. Throws as match_recipe() does.

@@ -72,12 +72,7 @@ void search_all(const SearchTask& task,
                 const std::function<bool()>& stop_requested,
                 SearchRun& run) {
   if (weighs_by_gradient(task.recipe)) {
-    study.importance = measure_token_importance(
-        study.root, study.config, inputs.exact, inputs.kinds,
-        [&] {
-          if (study.on_forward) study.on_forward("token weights");
-        },
-        stop_requested);
+    study.importance = measure_token_importance(study, inputs, stop_requested);
     run.stopped = study.importance.inputs.empty();
     if (run.stopped) return;
   }

@@ -178,11 +178,7 @@ std::optional<RotateOptions> next_rotation(const std::vector<Transform>& transfo
 }
 
 bool Transforms::run(const std::vector<Transform>& transforms) {
-  const bool looks = std::ranges::any_of(transforms, [&](const Transform& transform) {
-    const auto* rotate = std::get_if<RotateOptions>(&transform);
-    return rotate != nullptr && keeps_massive_apart(config_, *rotate);
-  });
-  if (looks && !find_massive_channels()) return false;
+  if (keeps_massive_apart(config_, transforms) && !find_massive_channels()) return false;
   std::int64_t searched = 0;  // layers of the smoothings before
   for (std::size_t i = 0; i < transforms.size(); ++i) {
     if (const auto* rotate = std::get_if<RotateOptions>(&transforms[i])) {

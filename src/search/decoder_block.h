@@ -14,7 +14,7 @@ class DecoderBlock : public BlockTrial {
  public:
   // reference: the float model's states behind each layer, terms: of the errors there; input: as
   // the blocks below left them.
-  // on_forward is called after every layer-forward. Nothing is owned.
+  // on_forward is called after every layer-forward. Layers, candidates and states are not owned.
   DecoderBlock(std::vector<TrialLayer*> layers,
                const Candidates& candidates,
                const States& input,

@@ -33,23 +33,23 @@ std::vector<QuantizedTensor> round_to_nearest(const std::vector<LinearToRound>& 
 // What linears read when the layer runs on codes of theirs.
 class InputWatch {
  public:
-  // Nothing but the codes' values is copied.
+  // leaders: see find_leaders(). Nothing but the codes' values is copied.
   InputWatch(const std::vector<LinearToRound>& linears,
+             const std::vector<std::size_t>& leaders,
              const std::vector<QuantizedTensor>& codes,
              const RunWith& run)
-      : linears_(linears), run_(run), leaders_(find_leaders(linears)) {
+      : linears_(linears), leaders_(leaders), run_(run) {
     for (const QuantizedTensor& one : codes)
       weights_.push_back(one.dequantize());
   }
 
-  const std::vector<std::size_t>& leaders() const { return leaders_; }
   // What the products of one sample see, turned and rounded: [tokens, in] by leader.
   States rounded_inputs(std::size_t sample) const;
 
  private:
   const std::vector<LinearToRound>& linears_;
+  const std::vector<std::size_t>& leaders_;
   const RunWith& run_;
-  std::vector<std::size_t> leaders_;
   std::vector<at::Tensor> weights_;
 };
 
@@ -138,7 +138,7 @@ std::vector<QuantizedTensor> round_linears(const std::vector<LinearToRound>& lin
   if (options.method == RoundingMethod::kNearest) return rounded;
   const std::vector<std::size_t> leaders = find_leaders(linears);
   const std::vector<SecondMoment> moments =
-      measure_moments(linears, InputWatch(linears, rounded, run), samples, weights);
+      measure_moments(linears, InputWatch(linears, leaders, rounded, run), samples, weights);
   const GptqOptions settings{.damping = options.damping, .act_order = options.act_order};
   // Of the leader before: those who share one stand together, unless their activations alternate.
   std::size_t leader = linears.size();
@@ -157,11 +157,12 @@ std::vector<at::Tensor> correct_biases(std::vector<LinearToRound> linears,
                                        std::size_t samples,
                                        const RunWith& run) {
   const c10::InferenceMode no_gradients;
-  const InputWatch watch(linears, codes, run);  // sees the biases as they are corrected
+  const std::vector<std::size_t> leaders = find_leaders(linears);
+  const InputWatch watch(linears, leaders, codes, run);  // sees the biases as they are corrected
   for (std::size_t leader = 0; leader < linears.size(); ++leader) {
     at::Tensor mean;  // measured before the first of those who read it is corrected
     for (std::size_t i = leader; i < linears.size(); ++i) {
-      if (watch.leaders()[i] != leader || !linears[i].bias.defined()) continue;
+      if (leaders[i] != leader || !linears[i].bias.defined()) continue;
       if (!mean.defined()) mean = mean_input(watch, leader, samples);
       linears[i].bias = correct_bias(linears[i], codes[i], mean);
     }

@@ -38,8 +38,8 @@ std::vector<QuantizedTensor> round_linears(const std::vector<LinearToRound>& lin
 // Biases [out] float32 with which the mean of every output is that of the unrounded weight on the
 // same inputs (Nagel et al. 2019, section 4.2); undefined where there is none. Inputs are those
 // that the layer has on these codes, and with the biases of the linears before corrected: the layer
-// runs once for each. linears: in the order in which the layer runs them. Does not depend on the
-// number of threads.
+// runs once for each input that is read. linears: in the order in which the layer runs them. Does
+// not depend on the number of threads.
 std::vector<at::Tensor> correct_biases(std::vector<LinearToRound> linears,
                                        const std::vector<QuantizedTensor>& codes,
                                        std::size_t samples,

@@ -95,6 +95,14 @@ ErrorTerms TokenCounts::terms(std::int64_t layer, const States& reference) const
   return terms;
 }
 
+std::vector<ErrorTerms> TokenCounts::terms(std::int64_t first,
+                                           const std::vector<States>& references) const {
+  std::vector<ErrorTerms> all;
+  for (const States& reference : references)
+    all.push_back(terms(first + std::ssize(all), reference));
+  return all;
+}
+
 TokenCounts TokenCounts::half(std::size_t first) const {
   TokenCounts result{measure, every_second(by_kind, first), {}};
   for (const std::vector<at::Tensor>& layer : by_gradient)

@@ -36,6 +36,8 @@ struct TokenCounts {
   // Behind a layer whose states are `reference` in float. What a relative error costs is in
   // proportion to |reference|^2.
   ErrorTerms terms(std::int64_t layer, const States& reference) const;
+  // Behind each layer from `first` on that has a reference.
+  std::vector<ErrorTerms> terms(std::int64_t first, const std::vector<States>& references) const;
   // Of the samples with even places, or of those with odd ones.
   TokenCounts half(std::size_t first) const;
 };

@@ -1,5 +1,7 @@
 #include "transforms/rotate.h"
 
+#include <algorithm>
+
 #include "base/error.h"
 
 namespace qvlm {
@@ -84,6 +86,13 @@ bool turns_residual_stream(const ModelConfig& config, const RotateOptions& optio
 
 bool keeps_massive_apart(const ModelConfig& config, const RotateOptions& options) {
   return options.massive_apart && turns_residual_stream(config, options);
+}
+
+bool keeps_massive_apart(const ModelConfig& config, const std::vector<Transform>& transforms) {
+  return std::ranges::any_of(transforms, [&](const Transform& transform) {
+    const auto* rotate = std::get_if<RotateOptions>(&transform);
+    return rotate != nullptr && keeps_massive_apart(config, *rotate);
+  });
 }
 
 Rotation stream_rotation(const ModelConfig& config,

@@ -24,8 +24,9 @@ std::vector<StreamReaders> stream_readers(std::int64_t layer);
 // Whether the residual stream of this model is turned.
 bool turns_residual_stream(const ModelConfig& config, const RotateOptions& options);
 
-// Whether it leaves massive channels of this model as they are.
+// Whether it, or one of these, leaves massive channels of this model as they are.
 bool keeps_massive_apart(const ModelConfig& config, const RotateOptions& options);
+bool keeps_massive_apart(const ModelConfig& config, const std::vector<Transform>& transforms);
 
 // What the residual stream is turned by. massive: channels of it that stay as they are.
 Rotation stream_rotation(const ModelConfig& config,

@@ -1,5 +1,7 @@
 #include "transforms/rotation.h"
 
+#include <algorithm>
+
 #include "base/random.h"
 #include "quant/hadamard_rows.h"
 
@@ -20,7 +22,7 @@ std::int64_t largest_whole(std::int64_t width) {
   return width;
 }
 
-constexpr std::int64_t kRunsAtATime = 8192;
+constexpr std::int64_t kValuesAtATime = 1 << 20;
 
 }  // namespace
 
@@ -61,10 +63,9 @@ at::Tensor Rotation::turned(const at::Tensor& runs) const {
 at::Tensor Rotation::rows(const at::Tensor& x) const {
   const at::Tensor runs = x.reshape({-1, width_});
   at::Tensor result = at::empty_like(runs);
-  for (std::int64_t first = 0; first < runs.size(0); first += kRunsAtATime) {
-    result.slice(0, first, first + kRunsAtATime)
-        .copy_(turned(runs.slice(0, first, first + kRunsAtATime)));
-  }
+  const std::int64_t step = std::max<std::int64_t>(1, kValuesAtATime / width_);
+  for (std::int64_t first = 0; first < runs.size(0); first += step)
+    result.slice(0, first, first + step).copy_(turned(runs.slice(0, first, first + step)));
   return result.reshape(x.sizes());
 }
 

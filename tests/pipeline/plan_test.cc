@@ -11,6 +11,9 @@
 
 #include "base/json.h"
 #include "io/checkpoint.h"
+#include "model/linear_list.h"
+#include "pipeline/forecast.h"
+#include "pipeline/recipe.h"
 #include "support/temporary_folder.h"
 #include "support/tiny_model.h"
 
@@ -204,7 +207,7 @@ TEST_F(PlanTest, EstimatesTheVisionEncoder) {
   EXPECT_GT(once.memory.quantizing, none.memory.quantizing);
 }
 
-// Means of inputs take a run of the tower, second moments more.
+// Means of inputs take runs of the tower, second moments more.
 TEST_F(PlanTest, EstimatesTheRoundingOfTheTower) {
   Recipe recipe{.name = "r",
                 .standard = LinearScheme{{.bits = 4}, kPerToken},
@@ -220,6 +223,21 @@ TEST_F(PlanTest, EstimatesTheRoundingOfTheTower) {
   EXPECT_LT(nearest.memory.quantizing, corrected.memory.quantizing);
 }
 
+// Each of a layer's four inputs is seen behind the biases before it, and the layer runs once more.
+TEST_F(PlanTest, CorrectedBiasesTakeFiveRunsOfTheTower) {
+  const ModelConfig config = load_model_config(Checkpoint::open(model()));
+  Recipe recipe{.name = "r",
+                .standard = LinearScheme{{.bits = 4}, kPerToken},
+                .overrides = {{"decoder\\..*|lm_head", std::nullopt}}};
+  recipe.rounding.bias_correction = true;
+  const auto schemes = apply_recipe(recipe, list_linears(config));
+  const Workload work{config, recipe, schemes, /*samples=*/3, /*tokens=*/30, 300.0, /*images=*/2};
+  const MachineSpeed one{.flops = 1.0, .rounded = 1.0};
+  EXPECT_DOUBLE_EQ(forecast_encoder_rounding(work, one), 5.0 * vision_flops(work));
+  recipe.rounding.method = RoundingMethod::kGptq;
+  EXPECT_GT(forecast_encoder_rounding(work, one), 6.0 * vision_flops(work));
+}
+
 // The decoder is not walked for it.
 TEST_F(PlanTest, GptqOfATowerAloneHasNoSearch) {
   Recipe recipe{.name = "r",
@@ -233,15 +251,15 @@ TEST_F(PlanTest, GptqOfATowerAloneHasNoSearch) {
 
 // Whether there are massive channels is not known before.
 TEST_F(PlanTest, EstimatesMassiveChannels) {
-  const auto plan = [&](std::optional<bool> residual_stream, bool apart) {
+  const auto plan = [&](bool apart) {
     Recipe recipe{.name = "r",
                   .standard = LinearScheme{{.bits = 4}, kPerToken},
                   .overrides = {{"vision_tower.*|projector.*|lm_head", std::nullopt}}};
-    recipe.transforms = {RotateOptions{.residual_stream = residual_stream, .massive_apart = apart}};
+    recipe.transforms = {RotateOptions{.massive_apart = apart}};
     recipe.calibration.samples = 2000;
     return plan_quantize(model(), recipe);
   };
-  const QuantizePlan turned = plan({}, false), apart = plan({}, true);
+  const QuantizePlan turned = plan(false), apart = plan(true);
   EXPECT_EQ(turned.least_seconds, turned.most_seconds);
   EXPECT_GT(apart.most_seconds, 2.0 * apart.least_seconds);
   EXPECT_GT(apart.memory.quantizing, turned.memory.quantizing);

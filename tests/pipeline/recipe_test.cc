@@ -135,6 +135,17 @@ TEST(RecipeTest, StepsThatDoNothingOrUndoOthersAreMistakes) {
   EXPECT_EQ(message_of(biases), "no error");
   EXPECT_THAT(message_of(biases + "overrides: [{match: 'vision.*|proj.*', keep: float}]\n"),
               AllOf(HasSubstr("bias_correction"), HasSubstr("float")));
+  EXPECT_THAT(message_of("name: r\noverrides: [{match: lm_head, weight: {bits: 4}}]\n"
+                         "rounding: {method: gptq}\n"),
+              AllOf(HasSubstr("gptq"), HasSubstr("float")));
+}
+
+TEST(RecipeTest, GptqCountsTokensAsTheSearchDoes) {
+  Recipe recipe{.name = "r", .standard = LinearScheme{{.bits = 4}, {}}, .search = SearchOptions{}};
+  recipe.rounding.method = RoundingMethod::kGptq;
+  EXPECT_FALSE(weighs_by_gradient(complete_recipe(recipe, some_linears())));
+  recipe.search->by_gradient = true;
+  EXPECT_TRUE(complete_recipe(recipe, some_linears()).rounding.by_gradient);
 }
 
 // GPTQ walks the decoder where it rounds something there.

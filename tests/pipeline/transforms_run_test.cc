@@ -135,8 +135,9 @@ TEST_F(TransformsRunTest, TheSameInputsGiveTheSameBytesAlsoAfterAStop) {
 
 TEST_F(TransformsRunTest, SearchedScalesDoNotDependOnThreads) {
   const Recipe scales = recipe(4, {AwqOptions{}, SmoothOptions{std::nullopt}});
-  run("two", scales);
   const int threads = thread_count();
+  set_thread_count(2);
+  run("two", scales);
   set_thread_count(1);
   run("one", scales);
   set_thread_count(threads);
@@ -236,8 +237,9 @@ TEST_F(TransformsRunTest, MassiveChannelsDoNotDependOnThreads) {
   const auto hidden = load_model_config(Checkpoint::open(path("model"))).text.hidden_size;
   amplify_channel(path("model"), 5, static_cast<std::size_t>(hidden), 30.0f);
   const Recipe apart = recipe(4, {AwqOptions{}, RotateOptions{.massive_apart = true}});
-  run("two", apart);
   const int threads = thread_count();
+  set_thread_count(2);
+  run("two", apart);
   set_thread_count(1);
   const QuantizeReport report = run("one", apart);
   set_thread_count(threads);
