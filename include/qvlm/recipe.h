@@ -107,10 +107,13 @@ struct PrecisionTarget {
   enum class Kind {
     kBitsPerWeight,  // at most, scales included, over the decoder's quantized linears
     kBytes,          // at most, of all tensors of the result
-    kDivergence,     // the smallest result whose answers have at most this predicted KL to float
+    // At most, on average over the multiplications of the decoder's quantized linears; an input
+    // that stays float has 16. Bytes do not count: candidates' weights should be the recipe's own.
+    kActivationBits,
+    kDivergence,  // the smallest result whose answers have at most this predicted KL to float
   };
   Kind kind = Kind::kBitsPerWeight;
-  double value = 0.0;  // 1 to 32 bits, 1 to 1e15 bytes, or a KL of 0 to 1e6
+  double value = 0.0;  // 1 to 32 bits, 1 to 1e15 bytes, 1 to 16 bits, or a KL of 0 to 1e6
 };
 
 // Mixed precision: some linears of the decoder get another scheme than `default` and `overrides`
@@ -222,7 +225,8 @@ struct VisionEncoderOptions {
 // How much work a recipe may be that is made from a scheme's name.
 enum class Preset {
   kFast,      // rotation and nearest rounding; needs no data
-  kBalanced,  // smoothing, rotation, GPTQ; at W8A8 smoothing alone
+  kBalanced,  // smoothing, rotation, GPTQ; at W8A8 smoothing alone; at W4A4 activations of 8 bits
+              // for the inputs that need them most, an eighth
   kBest,      // the same on twice as many samples, with searched clips for every input of a layer,
               // at 8 bits too
 };
@@ -265,7 +269,8 @@ struct Recipe {
 
   // The recipe that does well for one of kPresetSchemes, in upper or lower case; of the decoder,
   // the rest of the model stays float (docs/recipes.md). target: mixed precision, linears may get
-  // 8 bits. Throws kInvalidArgument, also for a target of a scheme that is stored in 8 bits anyway.
+  // 8 bits; nothing: W4A4 with data has 4.5 bits of activations on average. Throws
+  // kInvalidArgument, also for a target of a scheme that has 8 bits there anyway.
   static Recipe preset(std::string_view scheme,
                        Preset preset = Preset::kBalanced,
                        const std::optional<PrecisionTarget>& target = {});

@@ -4,11 +4,13 @@ from experiments import ladder
 from experiments.settings import WEIGHTS
 from experiments.tables import table
 
-BITS = (4.25, 4.5, 5.0)
+BITS = (4.25, 4.5, 5.0)  # of a weight, or of an activation
 SAMPLES = 64
 BASE = "w4a4"
 LAYERS = {"reference": 12, "diagonal": 12, "turned": 12, "eight layers": 8, "massive": 12}
-WIDE = {"weight": WEIGHTS[8], "activation": {"bits": 8, "granularity": "token"}}
+EIGHT = {"bits": 8, "granularity": "token"}
+WIDE = {"weight": WEIGHTS[8], "activation": EIGHT}
+INPUTS = {"weight": WEIGHTS[4], "activation": EIGHT}
 
 
 def methods(model):
@@ -16,11 +18,14 @@ def methods(model):
     found = {BASE: {}}
     for bits in BITS:
         found[f"measured, {bits}"] = {"precision": {"candidates": [WIDE], "target_bpw": bits}}
+        found[f"activations, {bits}"] = {"precision": {"candidates": [INPUTS], "target_activation_bits": bits}}
     for count in (1, 2):
         names = {"first": range(count), "first and last": [*range(count), *range(LAYERS[model] - count, LAYERS[model])]}
         for place, layers in names.items():
             pattern = r"decoder\.layers\.(" + "|".join(map(str, layers)) + r")\..*"
             found[f"{place} {count} layers"] = {"overrides": [{"match": pattern, **WIDE}]}
+            found[f"{place} {count} layers, activations"] = {"overrides": [{"match": pattern, **INPUTS}]}
+    found["w4a8"] = {"default": INPUTS}
     found["w8a8"] = {"default": WIDE}
     return found
 

@@ -118,7 +118,7 @@ CLI::Validator target_check(PrecisionTarget::Kind kind, const char* expected) {
   return number_between(range.low, range.high, expected);
 }
 
-// Mixed precision: one of three targets, with --scheme.
+// Mixed precision: one of four targets, with --scheme.
 void add_targets(CLI::App* verb, std::optional<PrecisionTarget>& target, CLI::Option* file) {
   using Kind = PrecisionTarget::Kind;
   const auto add = [&](const char* name, Kind kind, const std::string& description) {
@@ -145,8 +145,18 @@ void add_targets(CLI::App* verb, std::optional<PrecisionTarget>& target, CLI::Op
           "the same until the answers' predicted KL to the float model is at most this")
           ->check(target_check(Kind::kDivergence, "a number from 0"))
           ->type_name("KL");
-  bits->excludes(size)->excludes(divergence);
-  size->excludes(divergence);
+  CLI::Option* activations =
+      add("--target-activation-bits", Kind::kActivationBits,
+          "more bits for activations alone, until they have so many on average over the "
+          "multiplications; takes no bytes")
+          ->check(target_check(Kind::kActivationBits, "a number from 1 to 16"))
+          ->type_name("BITS");
+  const std::vector<CLI::Option*> targets = {bits, size, divergence, activations};
+  for (CLI::Option* one : targets) {
+    for (CLI::Option* other : targets) {
+      if (one != other) one->excludes(other);
+    }
+  }
 }
 
 // A file, or a scheme and a preset.

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <iostream>
+#include <map>
 #include <optional>
 
 #include "base/json.h"
@@ -99,10 +100,14 @@ void print_table(const QuantizeCommand& command, const QuantizeReport& report) {
 }
 
 std::string target_option(const PrecisionTarget& target) {
-  const char* option = target.kind == PrecisionTarget::Kind::kBitsPerWeight ? " --target-bpw "
-                       : target.kind == PrecisionTarget::Kind::kBytes       ? " --target-size "
-                                                                            : " --max-kl ";
-  return option + Json(target.value).dump();  // as many digits as it has
+  using Kind = PrecisionTarget::Kind;
+  const std::map<Kind, std::string> options = {
+      {Kind::kBitsPerWeight, " --target-bpw "},
+      {Kind::kBytes, " --target-size "},
+      {Kind::kActivationBits, " --target-activation-bits "},
+      {Kind::kDivergence, " --max-kl "},
+  };
+  return options.at(target.kind) + Json(target.value).dump();  // as many digits as it has
 }
 
 std::string resume_hint(const QuantizeCommand& command) {

@@ -118,8 +118,10 @@ std::string massive_text(const std::vector<std::int64_t>& channels) {
 }
 
 std::string precision_text(const PrecisionReport& report) {
+  const std::optional<double> activation = report.bits_per_activation;
   return "precision    " + format_fixed(report.bits_per_weight, 3) + " bits a weight, " +
-         format_fixed(report.least_bits, 3) + " by the recipe's own scheme; predicted KL " +
+         format_fixed(report.least_bits, 3) + " by the recipe's own scheme; " +
+         (activation ? format_fixed(*activation, 2) + " an activation; " : "") + "predicted KL " +
          format_small(report.least_divergence) + " -> " + format_small(report.divergence) + "; " +
          std::to_string(report.raised) + " of " + std::to_string(report.units.size()) +
          " units raised\n";

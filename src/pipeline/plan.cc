@@ -173,13 +173,14 @@ PrecisionChoice plan_precision(const Checkpoint& checkpoint,
   std::int64_t most = choice.other_bytes;
   for (const PrecisionUnit& unit : choice.units)
     most += *std::ranges::max_element(unit.bytes);
-  if (choice.target.kind != PrecisionTarget::Kind::kDivergence)
-    most = std::min(most, choice.other_bytes + choice.unit_bytes());
+  if (choice.target.kind == PrecisionTarget::Kind::kBytes ||
+      choice.target.kind == PrecisionTarget::Kind::kBitsPerWeight)
+    most = std::min(most, choice.other_bytes + choice.budget());
   plan.result_bytes = most;
   plan.notes.push_back(
       join("mixed precision: which linears get another scheme than is listed depends on "
-           "measurements; all tensors take from ",
-           least, " to ", most, " bytes"));
+           "measurements; all tensors take ",
+           least == most ? join(least) : join("from ", least, " to ", most), " bytes"));
   return choice;
 }
 

@@ -33,6 +33,7 @@ Json precision_to_json(const PrecisionReport& report) {
   json.set("raised", report.raised);
   json.set("bits_per_weight", report.bits_per_weight);
   json.set("least_bits", report.least_bits);
+  if (report.bits_per_activation) json.set("bits_per_activation", *report.bits_per_activation);
   json.set("divergence", report.divergence);
   json.set("least_divergence", report.least_divergence);
   json.set("forwards", report.forwards);
@@ -47,6 +48,8 @@ PrecisionReport precision_from_json(const Json& node) {
   report.raised = node.get_int("raised");
   report.bits_per_weight = node.get_double("bits_per_weight");
   report.least_bits = node.get_double("least_bits");
+  if (node.contains("bits_per_activation"))
+    report.bits_per_activation = node.get_double("bits_per_activation");
   report.divergence = node.get_double("divergence");
   report.least_divergence = node.get_double("least_divergence");
   report.forwards = node.get_int("forwards");

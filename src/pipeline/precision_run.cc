@@ -127,7 +127,7 @@ Allocation allocate_by_target(const std::vector<AllocationBlock>& blocks,
                               const PrecisionChoice& choice) {
   if (choice.target.kind == PrecisionTarget::Kind::kDivergence)
     return allocate_within_error(blocks, choice.target.value);
-  return allocate_within_bytes(blocks, choice.unit_bytes());
+  return allocate_within_cost(blocks, choice.budget());
 }
 
 Allocation allocate(const std::vector<AllocationBlock>& blocks,
@@ -166,11 +166,12 @@ void describe_least(const std::vector<AllocationBlock>& blocks,
                     const PrecisionChoice& choice,
                     PrecisionReport& report) {
   std::int64_t bytes = 0;
+  for (const PrecisionUnit& unit : choice.units)
+    bytes += unit.bytes.front();
   for (const AllocationBlock& block : blocks) {
     std::vector<std::size_t> rows;
     std::size_t row = 0;
-    for (const auto& candidates : block.bytes) {
-      bytes += candidates.front();
+    for (const auto& candidates : block.cost) {
       rows.push_back(row);
       row += candidates.size();
     }
@@ -189,6 +190,7 @@ PrecisionRun apply(const Allocation& allocation,
                    const std::vector<AllocationBlock>& blocks,
                    const PrecisionChoice& choice) {
   PrecisionRun run;
+  std::int64_t bytes = 0, activation_bits = 0;
   for (std::size_t b = 0; b < blocks.size(); ++b) {
     std::size_t row = 0;
     for (std::size_t u = 0; u < units[b].size(); ++u) {
@@ -196,6 +198,8 @@ PrecisionRun apply(const Allocation& allocation,
       const auto chosen = static_cast<std::size_t>(allocation.choices[b][u]);
       run.report.units.push_back(describe_unit(unit, chosen, blocks[b].error, row));
       row += unit.schemes.size();
+      bytes += unit.bytes[chosen];
+      activation_bits += unit.activation_bits[chosen];
       run.schemes.insert(unit.schemes[chosen].begin(), unit.schemes[chosen].end());
       if (chosen == 0) continue;
       run.raised.insert(unit.linears.begin(), unit.linears.end());
@@ -203,7 +207,9 @@ PrecisionRun apply(const Allocation& allocation,
     }
   }
   run.report.divergence = allocation.error;
-  run.report.bits_per_weight = bits_per_weight(allocation.bytes, choice);
+  run.report.bits_per_weight = bits_per_weight(bytes, choice);
+  run.report.bits_per_activation =
+      static_cast<double>(activation_bits) / static_cast<double>(choice.weights());
   describe_least(blocks, choice, run.report);
   return run;
 }
@@ -227,7 +233,7 @@ PrecisionRun choose_precision(const DecoderStudy& study,
     AllocationBlock& block = blocks.emplace_back();
     std::size_t variants = 0;
     for (const PrecisionUnit* unit : own) {
-      block.bytes.push_back(unit->bytes);
+      block.cost.push_back(unit->cost(choice.target.kind));
       variants += unit->schemes.size();
     }
     block.error = combine_block(journal.precision(), first, variants, positions);

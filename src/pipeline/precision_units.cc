@@ -24,10 +24,24 @@ std::int64_t layer_of(std::string_view name) {
   return layer;
 }
 
+std::int64_t activation_bits(const LinearScheme& scheme) {
+  constexpr int kFloat = 16;
+  return scheme.activation ? scheme.activation->bits : kFloat;
+}
+
 // Found before anything is measured.
 void check_target(const PrecisionChoice& choice) {
   if (choice.target.kind == PrecisionTarget::Kind::kDivergence) return;
-  const std::int64_t least = choice.least_bytes(), target = choice.unit_bytes();
+  const std::int64_t target = choice.budget();
+  std::int64_t least = 0;
+  for (const PrecisionUnit& unit : choice.units)
+    least += *std::ranges::min_element(unit.cost(choice.target.kind));
+  if (choice.target.kind == PrecisionTarget::Kind::kActivationBits) {
+    require(least <= target, ErrorKind::kInvalidArgument, "precision: the target is ",
+            choice.target.value, " bits an activation, the smallest candidates have ",
+            static_cast<double>(least) / static_cast<double>(choice.weights()));
+    return;
+  }
   require(least <= target, ErrorKind::kInvalidArgument, "precision: the target leaves ",
           std::max<std::int64_t>(target, 0),
           " bytes to the decoder's quantized linears, the smallest candidates take ", least, ", ",
@@ -51,12 +65,14 @@ std::int64_t PrecisionChoice::least_bytes() const {
   return bytes;
 }
 
-std::int64_t PrecisionChoice::unit_bytes() const {
+std::int64_t PrecisionChoice::budget() const {
   if (target.kind == PrecisionTarget::Kind::kBytes)
     return static_cast<std::int64_t>(std::floor(target.value)) - other_bytes;
+  const double weights = static_cast<double>(this->weights());
+  if (target.kind == PrecisionTarget::Kind::kActivationBits)
+    return static_cast<std::int64_t>(std::floor(target.value * weights));
   constexpr double kBitsPerByte = 8.0;
-  return static_cast<std::int64_t>(
-      std::floor(target.value * static_cast<double>(weights()) / kBitsPerByte));
+  return static_cast<std::int64_t>(std::floor(target.value * weights / kBitsPerByte));
 }
 
 std::int64_t precision_forwards(const PrecisionChoice& choice, std::int64_t layers) {
@@ -95,6 +111,7 @@ PrecisionChoice list_precision_units(const Checkpoint& source,
                               {},
                               0,
                               std::vector<LinearSchemes>(candidates.size()),
+                              std::vector<std::int64_t>(candidates.size(), 0),
                               std::vector<std::int64_t>(candidates.size(), 0)});
     }
     PrecisionUnit& unit = choice.units.back();
@@ -103,6 +120,7 @@ PrecisionChoice list_precision_units(const Checkpoint& source,
     for (std::size_t i = 0; i < candidates.size(); ++i) {
       const LinearScheme& scheme = unit.schemes[i][linear.name] = candidates[i].at(linear.name);
       unit.bytes[i] += stored_bytes(source, linear, scheme);
+      unit.activation_bits[i] += linear.out * linear.in * activation_bits(scheme);
     }
   }
   require(!choice.units.empty(), ErrorKind::kInvalidArgument, "recipe '", recipe.name,

@@ -1,4 +1,4 @@
-// What mixed precision may choose among, and what it costs in bytes.
+// What mixed precision may choose among, and what it costs.
 #pragma once
 
 #include <qvlm/recipe.h>
@@ -15,11 +15,17 @@ namespace qvlm {
 // Quantized linears of a decoder layer that share their input, and so what is done to it.
 struct PrecisionUnit {
   std::int64_t layer = 0;
-  int input = 0;                       // NamedLinear::input
-  std::vector<std::string> linears;    // whole names
-  std::int64_t weights = 0;            // values of them
-  std::vector<LinearSchemes> schemes;  // by candidate; the first is what the recipe says
-  std::vector<std::int64_t> bytes;     // of their tensors, by candidate
+  int input = 0;                              // NamedLinear::input
+  std::vector<std::string> linears;           // whole names
+  std::int64_t weights = 0;                   // values of them
+  std::vector<LinearSchemes> schemes;         // by candidate; the first is what the recipe says
+  std::vector<std::int64_t> bytes;            // of their tensors, by candidate
+  std::vector<std::int64_t> activation_bits;  // of all that is multiplied with them, by candidate
+
+  // By candidate, what the target counts.
+  const std::vector<std::int64_t>& cost(PrecisionTarget::Kind kind) const {
+    return kind == PrecisionTarget::Kind::kActivationBits ? activation_bits : bytes;
+  }
 };
 
 struct PrecisionChoice {
@@ -30,8 +36,9 @@ struct PrecisionChoice {
   std::int64_t weights() const;
   // Of the units, were each of its smallest candidate.
   std::int64_t least_bytes() const;
-  // What the target leaves the units. REQUIRES: it is one of bytes or bits.
-  std::int64_t unit_bytes() const;
+  // What the target leaves the units, as PrecisionUnit::cost() counts. REQUIRES: it is not a
+  // divergence.
+  std::int64_t budget() const;
 };
 
 // Layer-forwards of measuring them, in a decoder of so many layers.

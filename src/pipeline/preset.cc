@@ -73,6 +73,12 @@ SearchOptions make_search(const SchemeName& name) {
 // Eight bits instead of four. Where bytes are all that counts, activations of 8 bits cost nothing,
 // so they go up with the weights. Other numbers of bits are stored in eight (docs/formats.md).
 PrecisionOptions make_precision(const SchemeName& name, const PrecisionTarget& target) {
+  if (target.kind == PrecisionTarget::Kind::kActivationBits) {
+    require(name.activation_bits < 8, ErrorKind::kInvalidArgument, "scheme '", name.name,
+            "' has activations of ", name.activation_bits,
+            " bits: a target for them goes with W6A6 and W4A4");
+    return {{make_scheme({"", name.weight_bits, 8})}, target};
+  }
   require(name.weight_bits == 4, ErrorKind::kInvalidArgument, "scheme '", name.name,
           "' is stored in 8 bits a weight, more there are not: a target of size or KL goes with "
           "W4A16, W4A8 and W4A4");
@@ -109,6 +115,9 @@ Recipe Recipe::preset(std::string_view scheme,
   if (target) {
     recipe.precision = make_precision(name, *target);
     recipe.name += " mixed";
+  } else if (data && name.activation_bits == 4) {
+    // A few inputs make most of the error of 4-bit activations (docs/experiments.md, E14).
+    recipe.precision = make_precision(name, {PrecisionTarget::Kind::kActivationBits, 4.5});
   }
   return recipe;
 }

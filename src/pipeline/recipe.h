@@ -24,6 +24,8 @@ constexpr NumberRange target_range(PrecisionTarget::Kind kind) {
       return {1.0, 32.0};
     case PrecisionTarget::Kind::kBytes:
       return {1.0, 1e15};
+    case PrecisionTarget::Kind::kActivationBits:
+      return {1.0, 16.0};
     case PrecisionTarget::Kind::kDivergence:
       return {0.0, 1e6};
   }

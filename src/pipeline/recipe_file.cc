@@ -66,7 +66,8 @@ class RecipeReader : private YamlReader {
 
   PrecisionOptions precision_options(const YAML::Node& node) const {
     check_keys(node, "'precision'",
-               {"candidates", "target_bpw", "target_bytes", "max_kl", "samples"});
+               {"candidates", "target_bpw", "target_bytes", "target_activation_bits", "max_kl",
+                "samples"});
     PrecisionOptions options;
     const YAML::Node list = node["candidates"];
     require(list.IsDefined() && list.IsSequence() && list.size() > 0, ErrorKind::kInvalidArgument,
@@ -86,13 +87,14 @@ class RecipeReader : private YamlReader {
     std::vector<PrecisionTarget> targets;
     for (const auto& [key, kind] : {std::pair{"target_bpw", Kind::kBitsPerWeight},
                                     {"target_bytes", Kind::kBytes},
+                                    {"target_activation_bits", Kind::kActivationBits},
                                     {"max_kl", Kind::kDivergence}}) {
       if (!node[key].IsDefined()) continue;
       const NumberRange range = target_range(kind);
       targets.push_back({kind, number(node, key, range.low, range.low, range.high)});
     }
     require(targets.size() == 1, ErrorKind::kInvalidArgument, where(node),
-            "give one of target_bpw, target_bytes and max_kl");
+            "give one of target_bpw, target_bytes, target_activation_bits and max_kl");
     return targets.front();
   }
 

@@ -137,6 +137,8 @@ const char* precision_target_name(PrecisionTarget::Kind kind) {
       return "target_bpw";
     case PrecisionTarget::Kind::kBytes:
       return "target_bytes";
+    case PrecisionTarget::Kind::kActivationBits:
+      return "target_activation_bits";
     case PrecisionTarget::Kind::kDivergence:
       return "max_kl";
   }

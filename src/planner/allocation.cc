@@ -11,21 +11,21 @@ namespace {
 
 constexpr std::int64_t kMostCombinations = std::int64_t{1} << 22;
 
-// A combination that none with as few bytes beats. `below`: its point on the front of the blocks
+// A combination that none of as little cost beats. `below`: its point on the front of the blocks
 // before; `choice`: what the block itself gets, the candidates of its units as the digits of a
 // number, the last unit's the lowest.
 struct Point {
-  std::int64_t bytes = 0;
+  std::int64_t cost = 0;
   double error = 0.0;
   std::size_t below = 0;
   std::int64_t choice = 0;
 };
-using Front = std::vector<Point>;  // more bytes, less error
+using Front = std::vector<Point>;  // more cost, less error
 
 // Keeps what no other point beats; of equal ones the first.
 void keep_best(Front& points) {
   std::stable_sort(points.begin(), points.end(), [](const Point& a, const Point& b) {
-    return a.bytes != b.bytes ? a.bytes < b.bytes : a.error < b.error;
+    return a.cost != b.cost ? a.cost < b.cost : a.error < b.error;
   });
   double least = std::numeric_limits<double>::infinity();
   std::erase_if(points, [&](const Point& point) {
@@ -41,7 +41,7 @@ class BlockFront {
   explicit BlockFront(const AllocationBlock& block) : block_(block) {
     std::int64_t combinations = 1;
     std::size_t row = 0;
-    for (const auto& candidates : block.bytes) {
+    for (const auto& candidates : block.cost) {
       combinations *= static_cast<std::int64_t>(candidates.size());
       require(combinations <= kMostCombinations, ErrorKind::kInvalidArgument,
               "precision: a block of the plan has more than ", kMostCombinations,
@@ -61,17 +61,17 @@ class BlockFront {
   // Goes on with the next unit.
   void add(const Point& begun) {
     const std::size_t unit = chosen_.size();
-    if (unit == block_.bytes.size()) {
+    if (unit == block_.cost.size()) {
       front_.push_back(begun);
       front_.back().error = std::max(begun.error, 0.0);  // a sum of measurements may say otherwise
       if (front_.size() >= kPruneAt) keep_best(front_);
       return;
     }
-    const std::vector<std::int64_t>& bytes = block_.bytes[unit];
-    for (std::size_t candidate = 0; candidate < bytes.size(); ++candidate) {
+    const std::vector<std::int64_t>& cost = block_.cost[unit];
+    for (std::size_t candidate = 0; candidate < cost.size(); ++candidate) {
       const std::size_t row = rows_[unit] + candidate;
-      const Point next{begun.bytes + bytes[candidate], begun.error + added_error(row), 0,
-                       begun.choice * std::ssize(bytes) + static_cast<std::int64_t>(candidate)};
+      const Point next{begun.cost + cost[candidate], begun.error + added_error(row), 0,
+                       begun.choice * std::ssize(cost) + static_cast<std::int64_t>(candidate)};
       chosen_.push_back(row);
       add(next);
       chosen_.pop_back();
@@ -93,14 +93,14 @@ class BlockFront {
 };
 
 std::vector<int> digits_of(std::int64_t choice, const AllocationBlock& block) {
-  std::vector<int> digits(block.bytes.size());
-  for (std::size_t unit = digits.size(); unit-- > 0; choice /= std::ssize(block.bytes[unit]))
-    digits[unit] = static_cast<int>(choice % std::ssize(block.bytes[unit]));
+  std::vector<int> digits(block.cost.size());
+  for (std::size_t unit = digits.size(); unit-- > 0; choice /= std::ssize(block.cost[unit]))
+    digits[unit] = static_cast<int>(choice % std::ssize(block.cost[unit]));
   return digits;
 }
 
-// The fronts of the blocks up to each one; points above `bytes` are left out.
-std::vector<Front> join_blocks(const std::vector<AllocationBlock>& blocks, std::int64_t bytes) {
+// The fronts of the blocks up to each one; points above `cost` are left out.
+std::vector<Front> join_blocks(const std::vector<AllocationBlock>& blocks, std::int64_t cost) {
   std::vector<Front> fronts = {{Point{}}};
   for (const AllocationBlock& block : blocks) {
     const Front own = BlockFront(block).make();
@@ -108,9 +108,9 @@ std::vector<Front> join_blocks(const std::vector<AllocationBlock>& blocks, std::
     Front joined;
     for (std::size_t i = 0; i < before.size(); ++i) {
       for (const Point& point : own) {
-        if (before[i].bytes + point.bytes > bytes) break;  // more bytes only from here on
+        if (before[i].cost + point.cost > cost) break;  // more cost only from here on
         joined.push_back(
-            {before[i].bytes + point.bytes, before[i].error + point.error, i, point.choice});
+            {before[i].cost + point.cost, before[i].error + point.error, i, point.choice});
       }
     }
     keep_best(joined);
@@ -124,7 +124,7 @@ Allocation walk_back(const std::vector<AllocationBlock>& blocks,
                      const std::vector<Front>& fronts,
                      std::size_t last) {
   Allocation allocation;
-  allocation.bytes = fronts.back()[last].bytes;
+  allocation.cost = fronts.back()[last].cost;
   allocation.error = fronts.back()[last].error;
   allocation.choices.resize(blocks.size());
   for (std::size_t i = blocks.size(); i > 0; --i) {
@@ -135,22 +135,22 @@ Allocation walk_back(const std::vector<AllocationBlock>& blocks,
   return allocation;
 }
 
-std::int64_t least_bytes(const std::vector<AllocationBlock>& blocks) {
-  std::int64_t bytes = 0;
+std::int64_t least_cost(const std::vector<AllocationBlock>& blocks) {
+  std::int64_t cost = 0;
   for (const AllocationBlock& block : blocks) {
-    for (const auto& candidates : block.bytes)
-      bytes += *std::min_element(candidates.begin(), candidates.end());
+    for (const auto& candidates : block.cost)
+      cost += *std::min_element(candidates.begin(), candidates.end());
   }
-  return bytes;
+  return cost;
 }
 
 }  // namespace
 
-Allocation allocate_within_bytes(const std::vector<AllocationBlock>& blocks, std::int64_t bytes) {
-  const std::int64_t least = least_bytes(blocks);
-  require(least <= bytes, ErrorKind::kInvalidArgument, "precision: the smallest candidates take ",
-          least, " bytes, the target leaves them ", bytes);
-  const std::vector<Front> fronts = join_blocks(blocks, bytes);
+Allocation allocate_within_cost(const std::vector<AllocationBlock>& blocks, std::int64_t cost) {
+  const std::int64_t least = least_cost(blocks);
+  require(least <= cost, ErrorKind::kInvalidArgument, "precision: the smallest candidates cost ",
+          least, ", the target leaves them ", cost);
+  const std::vector<Front> fronts = join_blocks(blocks, cost);
   return walk_back(blocks, fronts, fronts.back().size() - 1);
 }
 

@@ -77,7 +77,7 @@ TEST(Options, MistakesAreNamed) {
   EXPECT_THAT(usage_error({"inspect", ""}), HasSubstr("MODEL"));
 }
 
-TEST(Options, ATargetIsOneOfThree) {
+TEST(Options, ATargetIsOneOfFour) {
   const std::vector<const char*> base = {"quantize", "m", "out", "--scheme", "W4A4"};
   const auto with = [&](std::vector<const char*> more) {
     more.insert(more.begin(), base.begin(), base.end());
@@ -92,6 +92,11 @@ TEST(Options, ATargetIsOneOfThree) {
   EXPECT_EQ(target({"--target-bpw", "4.5"}).value, 4.5);
   EXPECT_EQ(target({"--max-kl", "1e-3"}).kind, Kind::kDivergence);
   EXPECT_EQ(target({"--max-kl", "1e-3"}).value, 1e-3);
+  EXPECT_EQ(target({"--target-activation-bits", "4.5"}).kind, Kind::kActivationBits);
+  EXPECT_EQ(target({"--target-activation-bits", "4.5"}).value, 4.5);
+  EXPECT_THAT(usage_error(with({"--target-activation-bits", "32"})), HasSubstr("1 to 16"));
+  EXPECT_THAT(usage_error(with({"--target-activation-bits", "5", "--target-bpw", "5"})),
+              HasSubstr("excludes"));
   EXPECT_EQ(target({"--target-size", "4.2GB"}).kind, Kind::kBytes);
   EXPECT_EQ(target({"--target-size", "4.2GB"}).value, 4.2e9);
   EXPECT_EQ(target({"--target-size", "7 mb"}).value, 7e6);

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/mapped_file.h"
 #include "io/quantized_checkpoint.h"
+#include "model/linear_list.h"
 #include "pipeline/search_json.h"
 #include "pipeline/stored_size.h"
 #include "support/same_files.h"
@@ -87,6 +88,36 @@ TEST_F(PrecisionTest, KeepsTheTargetOfBytesOfAllTensors) {
   EXPECT_LE(bytes, target);
   EXPECT_GT(bytes, least);
   EXPECT_GT(report.raised, 0);
+}
+
+// Of activations alone: the weights stay as they are, and so does the size.
+TEST_F(PrecisionTest, KeepsTheTargetOfActivationBits) {
+  Recipe mixed = recipe({Kind::kActivationBits, 5.5});
+  mixed.precision->candidates = {{{.bits = 4}, scheme(8).activation}};
+  Recipe plain = mixed;
+  plain.precision.reset();
+  const QuantizePlan plan = plan_quantize(path("model"), mixed, {});
+  EXPECT_EQ(plan.result_bytes, plan_quantize(path("model"), plain, {}).result_bytes);
+  const PrecisionReport report = *run("out", mixed).search->precision;
+  EXPECT_EQ(tensor_bytes(Checkpoint::open(path("out"))), plan.result_bytes);
+  EXPECT_EQ(report.bits_per_weight, report.least_bits);
+  EXPECT_LT(report.divergence, report.least_divergence);
+  const auto stored = QuantizationConfig::load(Checkpoint::open(path("out")))->linears();
+  double bits = 0.0, weights = 0.0;
+  for (const LinearShape& linear :
+       list_linears(load_model_config(Checkpoint::open(path("model"))))) {
+    const auto found = stored.find(linear.name);
+    if (found == stored.end()) continue;
+    const auto values = static_cast<double>(linear.out * linear.in);
+    EXPECT_EQ(found->second.weight.bits, 4);
+    bits += values * found->second.activation->bits;
+    weights += values;
+  }
+  EXPECT_DOUBLE_EQ(*report.bits_per_activation, bits / weights);
+  EXPECT_GT(bits / weights, 4.0);
+  EXPECT_LE(bits / weights, 5.5);
+  mixed.precision->target.value = 3.0;
+  EXPECT_THAT(message_of(mixed), HasSubstr("bits an activation"));
 }
 
 TEST_F(PrecisionTest, TakesTheFewestBitsForADivergence) {

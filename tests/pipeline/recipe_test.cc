@@ -222,9 +222,8 @@ TEST(RecipeTest, MistakesOfPrecisionAreNamed) {
   const std::string candidates = "candidates: [{weight: {bits: 8}}]";
   EXPECT_THAT(message_of(scheme + "precision: {target_bpw: 5}\n"),
               AllOf(HasSubstr("r.yaml:3"), HasSubstr("'candidates'")));
-  EXPECT_THAT(
-      message_of(scheme + "precision: {" + candidates + "}\n"),
-      AllOf(HasSubstr("r.yaml:3"), HasSubstr("one of target_bpw, target_bytes and max_kl")));
+  EXPECT_THAT(message_of(scheme + "precision: {" + candidates + "}\n"),
+              AllOf(HasSubstr("r.yaml:3"), HasSubstr("one of target_bpw, target_bytes")));
   EXPECT_THAT(message_of(scheme + "precision: {" + candidates + ", target_bpw: 5, max_kl: 1}\n"),
               HasSubstr("one of target_bpw"));
   EXPECT_THAT(message_of(scheme + "precision: {" + candidates + ", max_kl: -1}\n"),
@@ -235,7 +234,7 @@ TEST(RecipeTest, MistakesOfPrecisionAreNamed) {
               HasSubstr("bits"));
 }
 
-TEST(RecipeTest, TargetsGoWithSchemesOfFourBits) {
+TEST(RecipeTest, TargetsGoWithSchemesThatLeaveRoom) {
   const PrecisionTarget target{PrecisionTarget::Kind::kDivergence, 0.001};
   for (const char* scheme : {"W4A16", "W4A8", "W4A4"}) {
     const Recipe recipe = Recipe::preset(scheme, Preset::kFast, target);
@@ -245,6 +244,14 @@ TEST(RecipeTest, TargetsGoWithSchemesOfFourBits) {
     EXPECT_EQ(candidate.activation.has_value(), std::string_view(scheme) != "W4A16");
     EXPECT_TRUE(recipe.needs_data());
   }
+  const PrecisionTarget inputs{PrecisionTarget::Kind::kActivationBits, 5.0};
+  for (const char* scheme : {"W6A6", "W4A4"}) {
+    const Recipe recipe = Recipe::preset(scheme, Preset::kBalanced, inputs);
+    EXPECT_EQ(recipe.precision->candidates.front().weight, recipe.standard->weight);
+    EXPECT_EQ(recipe.precision->candidates.front().activation->bits, 8);
+  }
+  EXPECT_THROW(Recipe::preset("W4A8", Preset::kFast, inputs), Error);
+  EXPECT_THROW(Recipe::preset("W4A16", Preset::kFast, inputs), Error);
   EXPECT_THROW(Recipe::preset("W6A6", Preset::kFast, target), Error);
   EXPECT_THROW(Recipe::preset("W8A8", Preset::kFast, target), Error);
 }
@@ -256,6 +263,8 @@ TEST(RecipeTest, PresetsFitAndAskForDataOnlyWhereTheySay) {
       EXPECT_EQ(apply_recipe(recipe, some_linears()).size(), 14U) << recipe.name;
       EXPECT_EQ(recipe.needs_data(), preset != Preset::kFast) << recipe.name;
       EXPECT_EQ(recipe.search.has_value(), preset == Preset::kBest) << recipe.name;
+      const bool mixed = std::string_view(scheme) == "W4A4" && preset != Preset::kFast;
+      EXPECT_EQ(recipe.precision.has_value(), mixed) << recipe.name;
       EXPECT_THAT(recipe.name, HasSubstr(preset_name(preset)));
       // Nothing while running at 8 bits, so that other programs read the result.
       for (const auto& [linear, applied] : apply_recipe(recipe, some_linears())) {

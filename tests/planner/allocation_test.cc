@@ -18,17 +18,17 @@ using testing::HasSubstr;
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-// Units of 2 or 3 candidates, more bytes with each. Errors are multiples of 1/8, so that sums are
+// Units of 2 or 3 candidates, more cost with each. Errors are multiples of 1/8, so that sums are
 // exact and ties happen; the ones beside the diagonal may be negative.
 AllocationBlock random_block(int units, Random& random) {
   AllocationBlock block;
   std::size_t rows = 0;
   for (int unit = 0; unit < units; ++unit) {
-    std::int64_t bytes = 1 + static_cast<std::int64_t>(random.below(4));
-    std::vector<std::int64_t>& candidates = block.bytes.emplace_back();
+    std::int64_t cost = 1 + static_cast<std::int64_t>(random.below(4));
+    std::vector<std::int64_t>& candidates = block.cost.emplace_back();
     const int count = 2 + static_cast<int>(random.below(2));
     for (int i = 0; i < count; ++i)
-      candidates.push_back(bytes += static_cast<std::int64_t>(random.below(5)));
+      candidates.push_back(cost += static_cast<std::int64_t>(random.below(5)));
     rows += candidates.size();
   }
   block.error.assign(rows, std::vector<double>(rows, 0.0));
@@ -41,7 +41,7 @@ AllocationBlock random_block(int units, Random& random) {
 }
 
 struct Sum {
-  std::int64_t bytes = 0;
+  std::int64_t cost = 0;
   double error = 0.0;
 };
 
@@ -51,9 +51,9 @@ Sum sum_of(const AllocationBlock& block, const std::vector<int>& choice) {
   Sum sum;
   for (std::size_t unit = 0; unit < choice.size(); ++unit) {
     const auto candidate = static_cast<std::size_t>(choice[unit]);
-    sum.bytes += block.bytes[unit][candidate];
+    sum.cost += block.cost[unit][candidate];
     rows.push_back(row + candidate);
-    row += block.bytes[unit].size();
+    row += block.cost[unit].size();
   }
   for (const std::size_t a : rows) {
     for (const std::size_t b : rows)
@@ -67,7 +67,7 @@ Sum sum_of(const std::vector<AllocationBlock>& blocks, const Allocation& allocat
   Sum total;
   for (std::size_t b = 0; b < blocks.size(); ++b) {
     const Sum sum = sum_of(blocks[b], allocation.choices.at(b));
-    total.bytes += sum.bytes;
+    total.cost += sum.cost;
     total.error += sum.error;
   }
   return total;
@@ -78,7 +78,7 @@ std::vector<Sum> all_sums(const std::vector<AllocationBlock>& blocks) {
   std::vector<Sum> sums = {Sum{}};
   for (const AllocationBlock& block : blocks) {
     std::vector<std::vector<int>> choices = {{}};
-    for (const auto& candidates : block.bytes) {
+    for (const auto& candidates : block.cost) {
       std::vector<std::vector<int>> longer;
       for (const std::vector<int>& choice : choices) {
         for (std::size_t i = 0; i < candidates.size(); ++i) {
@@ -92,7 +92,7 @@ std::vector<Sum> all_sums(const std::vector<AllocationBlock>& blocks) {
     for (const Sum& before : sums) {
       for (const std::vector<int>& choice : choices) {
         const Sum own = sum_of(block, choice);
-        next.push_back({before.bytes + own.bytes, before.error + own.error});
+        next.push_back({before.cost + own.cost, before.error + own.error});
       }
     }
     sums = std::move(next);
@@ -107,43 +107,43 @@ TEST(AllocationTest, IsTheBestOfAllCombinations) {
                                                  random_block(2, random), random_block(1, random)};
     const std::vector<Sum> sums = all_sums(blocks);
     const Sum& some = sums[random.below(sums.size())];
-    // The least error of so many bytes, and the fewest bytes with it.
+    // The least error of so many cost, and the fewest cost with it.
     Sum best{0, kInfinity};
     for (const Sum& sum : sums) {
-      if (sum.bytes > some.bytes) continue;
-      if (sum.error < best.error || (sum.error == best.error && sum.bytes < best.bytes)) best = sum;
+      if (sum.cost > some.cost) continue;
+      if (sum.error < best.error || (sum.error == best.error && sum.cost < best.cost)) best = sum;
     }
-    const Allocation found = allocate_within_bytes(blocks, some.bytes);
+    const Allocation found = allocate_within_cost(blocks, some.cost);
     EXPECT_EQ(found.error, best.error);
-    EXPECT_EQ(found.bytes, best.bytes);
+    EXPECT_EQ(found.cost, best.cost);
     EXPECT_EQ(sum_of(blocks, found).error, found.error);
-    EXPECT_EQ(sum_of(blocks, found).bytes, found.bytes);
-    // The fewest bytes of so much error.
+    EXPECT_EQ(sum_of(blocks, found).cost, found.cost);
+    // The fewest cost of so much error.
     std::int64_t fewest = std::numeric_limits<std::int64_t>::max();
     for (const Sum& sum : sums) {
-      if (sum.error <= some.error) fewest = std::min(fewest, sum.bytes);
+      if (sum.error <= some.error) fewest = std::min(fewest, sum.cost);
     }
     const Allocation small = allocate_within_error(blocks, some.error);
-    EXPECT_EQ(small.bytes, fewest);
+    EXPECT_EQ(small.cost, fewest);
     EXPECT_LE(small.error, some.error);
-    EXPECT_EQ(sum_of(blocks, small).bytes, small.bytes);
+    EXPECT_EQ(sum_of(blocks, small).cost, small.cost);
   }
 }
 
 // Two units whose errors undo each other are worth keeping together.
 TEST(AllocationTest, LooksAtWhatUnitsOfABlockDoTogether) {
   AllocationBlock block;
-  block.bytes = {{1, 2}, {1, 2}};
+  block.cost = {{1, 2}, {1, 2}};
   block.error = {{1, 0, -1, 0}, {0, 0, 0, 0}, {-1, 0, 1, 0}, {0, 0, 0, 0}};
-  EXPECT_THAT(allocate_within_bytes({block}, 3).choices.front(), ElementsAre(0, 0));
+  EXPECT_THAT(allocate_within_cost({block}, 3).choices.front(), ElementsAre(0, 0));
   block.error[0][2] = block.error[2][0] = 0.0;
-  EXPECT_EQ(allocate_within_bytes({block}, 3).error, 1.0);
-  EXPECT_EQ(allocate_within_bytes({block}, 3).bytes, 3);
+  EXPECT_EQ(allocate_within_cost({block}, 3).error, 1.0);
+  EXPECT_EQ(allocate_within_cost({block}, 3).cost, 3);
 }
 
 TEST(AllocationTest, RefusesWhatCannotBe) {
   AllocationBlock block;
-  block.bytes = {{10, 20}};
+  block.cost = {{10, 20}};
   block.error = {{0.5, 0}, {0, 0.25}};
   const auto message = [](const auto& call) {
     try {
@@ -155,16 +155,16 @@ TEST(AllocationTest, RefusesWhatCannotBe) {
     return std::string();
   };
   EXPECT_THAT(message([&] {
-                allocate_within_bytes({block, block}, 19);
+                allocate_within_cost({block, block}, 19);
               }),
-              HasSubstr("the smallest candidates take 20 bytes, the target leaves them 19"));
+              HasSubstr("the smallest candidates cost 20, the target leaves them 19"));
   EXPECT_THAT(message([&] {
                 allocate_within_error({block, block}, 0.4);
               }),
               HasSubstr("the least is 0.5"));
-  block.bytes.assign(23, {1, 2});
+  block.cost.assign(23, {1, 2});
   block.error.assign(46, std::vector<double>(46, 0.0));
-  EXPECT_THAT(message([&] { allocate_within_bytes({block}, 100); }), HasSubstr("combinations"));
+  EXPECT_THAT(message([&] { allocate_within_cost({block}, 100); }), HasSubstr("combinations"));
 }
 
 }  // namespace
