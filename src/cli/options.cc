@@ -151,12 +151,9 @@ void add_targets(CLI::App* verb, std::optional<PrecisionTarget>& target, CLI::Op
           "multiplications; takes no bytes")
           ->check(target_check(Kind::kActivationBits, "a number from 1 to 16"))
           ->type_name("BITS");
-  const std::vector<CLI::Option*> targets = {bits, size, divergence, activations};
-  for (CLI::Option* one : targets) {
-    for (CLI::Option* other : targets) {
-      if (one != other) one->excludes(other);
-    }
-  }
+  bits->excludes(size)->excludes(divergence)->excludes(activations);
+  size->excludes(divergence)->excludes(activations);
+  divergence->excludes(activations);
 }
 
 // A file, or a scheme and a preset.
