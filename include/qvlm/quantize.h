@@ -94,8 +94,8 @@ struct PrecisionReport {
   double divergence = 0.0;           // predicted KL of the answers, as chosen
   double least_divergence = 0.0;     // were all of the recipe's own scheme
   std::int64_t forwards = 0;         // layer-forwards of measuring
-  // On average over their multiplications, 16 for float. Folders of before this was counted do not
-  // have it.
+  // On average over the multiplications of these linears, 16 for float. Folders of before this was
+  // counted do not have it.
   std::optional<double> bits_per_activation = {};
 };
 

@@ -108,7 +108,7 @@ struct PrecisionTarget {
     kBitsPerWeight,  // at most, scales included, over the decoder's quantized linears
     kBytes,          // at most, of all tensors of the result
     // At most, on average over the multiplications of the decoder's quantized linears; an input
-    // that stays float has 16. Bytes do not count: candidates' weights should be the recipe's own.
+    // that stays float has 16. Bytes do not count, so no candidate may take more of them.
     kActivationBits,
     kDivergence,  // the smallest result whose answers have at most this predicted KL to float
   };
@@ -270,7 +270,8 @@ struct Recipe {
   // The recipe that does well for one of kPresetSchemes, in upper or lower case; of the decoder,
   // the rest of the model stays float (docs/recipes.md). target: mixed precision, linears may get
   // 8 bits; nothing: W4A4 with data has 4.5 bits of activations on average. Throws
-  // kInvalidArgument, also for a target of a scheme that has 8 bits there anyway.
+  // kInvalidArgument, also for a target of a scheme that has 8 bits or float activations there
+  // anyway.
   static Recipe preset(std::string_view scheme,
                        Preset preset = Preset::kBalanced,
                        const std::optional<PrecisionTarget>& target = {});

@@ -72,7 +72,7 @@ def rules_of(method, weight_bits, activation_bits, seed):
         rules["search"] = {"method": "descent", "per_linear": "each" in steps,
                            "token_weights": "gradient" if "clips by gradient" in steps else BALANCED,
                            "activation_clip": clips, "weight_clip": WEIGHT_CLIPS}
-    if "inputs" in steps:
+    if "inputs" in steps and activation_bits < 8:
         wide = {"weight": WEIGHTS[weight_bits], "activation": {"bits": 8, "granularity": "token"}}
         rules["precision"] = {"candidates": [wide], "target_activation_bits": activation_bits + 0.5}
     if "greedy" in steps:

@@ -127,8 +127,8 @@ void add_targets(CLI::App* verb, std::optional<PrecisionTarget>& target, CLI::Op
   };
   CLI::Option* bits =
       add("--target-bpw", Kind::kBitsPerWeight,
-          "mixed precision: linears that need it get more bits than the scheme has, until the "
-          "decoder's take so many bits a weight, scales included")
+          "mixed precision: linears that need it get 8 bits, weights and activations, until the "
+          "decoder's take so many bits a weight, scales included; in place of W4A4's own mix")
           ->check(target_check(Kind::kBitsPerWeight, "a number from 1 to 32"))
           ->type_name("BITS");
   const std::map<std::string, double> units = {{"B", 1.0}, {"KB", 1e3}, {"MB", 1e6}, {"GB", 1e9}};
@@ -147,8 +147,8 @@ void add_targets(CLI::App* verb, std::optional<PrecisionTarget>& target, CLI::Op
           ->type_name("KL");
   CLI::Option* activations =
       add("--target-activation-bits", Kind::kActivationBits,
-          "more bits for activations alone, until they have so many on average over the "
-          "multiplications; takes no bytes")
+          "8 bits for activations alone, until they have so many on average over the "
+          "multiplications; takes no bytes. W4A4 has 4.5 unless told otherwise, 4 is all alike")
           ->check(target_check(Kind::kActivationBits, "a number from 1 to 16"))
           ->type_name("BITS");
   bits->excludes(size)->excludes(divergence)->excludes(activations);

@@ -29,6 +29,19 @@ std::int64_t activation_bits(const LinearScheme& scheme) {
   return scheme.activation ? scheme.activation->bits : kFloat;
 }
 
+// A target for activations counts no bytes.
+void check_candidates(const PrecisionChoice& choice) {
+  if (choice.target.kind != PrecisionTarget::Kind::kActivationBits) return;
+  for (const PrecisionUnit& unit : choice.units) {
+    const bool larger = *std::ranges::max_element(unit.bytes) > unit.bytes.front();
+    require(
+        !larger, ErrorKind::kInvalidArgument,
+        "precision: target_activation_bits counts no bytes, and a candidate takes more than the "
+        "recipe's own scheme of '",
+        unit.linears.front(), "'; give it the same weights, or a target of bytes");
+  }
+}
+
 // Found before anything is measured.
 void check_target(const PrecisionChoice& choice) {
   if (choice.target.kind == PrecisionTarget::Kind::kDivergence) return;
@@ -125,6 +138,7 @@ PrecisionChoice list_precision_units(const Checkpoint& source,
   }
   require(!choice.units.empty(), ErrorKind::kInvalidArgument, "recipe '", recipe.name,
           "': 'precision' is about the decoder's linears, and quantizes none");
+  check_candidates(choice);
   check_target(choice);
   return choice;
 }

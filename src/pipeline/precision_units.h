@@ -15,12 +15,13 @@ namespace qvlm {
 // Quantized linears of a decoder layer that share their input, and so what is done to it.
 struct PrecisionUnit {
   std::int64_t layer = 0;
-  int input = 0;                              // NamedLinear::input
-  std::vector<std::string> linears;           // whole names
-  std::int64_t weights = 0;                   // values of them
-  std::vector<LinearSchemes> schemes;         // by candidate; the first is what the recipe says
-  std::vector<std::int64_t> bytes;            // of their tensors, by candidate
-  std::vector<std::int64_t> activation_bits;  // of all that is multiplied with them, by candidate
+  int input = 0;                       // NamedLinear::input
+  std::vector<std::string> linears;    // whole names
+  std::int64_t weights = 0;            // values of them
+  std::vector<LinearSchemes> schemes;  // by candidate; the first is what the recipe says
+  std::vector<std::int64_t> bytes;     // of their tensors, by candidate
+  // Of all that is multiplied with them, by candidate: bits of an input times values.
+  std::vector<std::int64_t> activation_bits;
 
   // By candidate, what the target counts.
   const std::vector<std::int64_t>& cost(PrecisionTarget::Kind kind) const {
@@ -45,8 +46,8 @@ struct PrecisionChoice {
 std::int64_t precision_forwards(const PrecisionChoice& choice, std::int64_t layers);
 
 // REQUIRES: the recipe has `precision`. schemes: of the recipe. Throws kInvalidArgument where no
-// linear of the decoder is quantized, for a candidate that does not fit one, or for a target of
-// bytes or bits that even the smallest candidates exceed.
+// linear of the decoder is quantized, for a candidate that does not fit one or takes bytes that the
+// target does not count, or for a target of bytes or bits that even the smallest candidates exceed.
 PrecisionChoice list_precision_units(const Checkpoint& source,
                                      const Recipe& recipe,
                                      const std::vector<LinearShape>& linears,

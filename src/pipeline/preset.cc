@@ -112,12 +112,17 @@ Recipe Recipe::preset(std::string_view scheme,
   if (preset == Preset::kBest) recipe.search = make_search(name);
   recipe.calibration.samples = preset == Preset::kBest ? 128 : 64;
   recipe.name = std::string(name.name) + " " + preset_name(preset);
+  constexpr auto kInputs = PrecisionTarget::Kind::kActivationBits;
   if (target) {
-    recipe.precision = make_precision(name, *target);
-    recipe.name += " mixed";
+    // As many bits as they have leave nothing to choose.
+    const bool all_alike = target->kind == kInputs && target->value == name.activation_bits;
+    if (!all_alike) {
+      recipe.precision = make_precision(name, *target);
+      recipe.name += " mixed";
+    }
   } else if (data && name.activation_bits == 4) {
     // A few inputs make most of the error of 4-bit activations (docs/experiments.md, E14).
-    recipe.precision = make_precision(name, {PrecisionTarget::Kind::kActivationBits, 4.5});
+    recipe.precision = make_precision(name, {kInputs, 4.5});
   }
   return recipe;
 }

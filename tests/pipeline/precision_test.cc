@@ -116,6 +116,9 @@ TEST_F(PrecisionTest, KeepsTheTargetOfActivationBits) {
   EXPECT_DOUBLE_EQ(*report.bits_per_activation, bits / weights);
   EXPECT_GT(bits / weights, 4.0);
   EXPECT_LE(bits / weights, 5.5);
+  Recipe larger = mixed;
+  larger.precision->candidates.push_back(scheme(8));
+  EXPECT_THAT(message_of(larger), HasSubstr("counts no bytes"));
   mixed.precision->target.value = 3.0;
   EXPECT_THAT(message_of(mixed), HasSubstr("bits an activation"));
 }

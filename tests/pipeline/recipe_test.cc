@@ -10,6 +10,7 @@
 
 #include "io/scheme.h"
 #include "pipeline/recipe.h"
+#include "pipeline/search_json.h"
 #include "support/temporary_folder.h"
 
 namespace qvlm {
@@ -250,6 +251,9 @@ TEST(RecipeTest, TargetsGoWithSchemesThatLeaveRoom) {
     EXPECT_EQ(recipe.precision->candidates.front().weight, recipe.standard->weight);
     EXPECT_EQ(recipe.precision->candidates.front().activation->bits, 8);
   }
+  const PrecisionTarget alike{PrecisionTarget::Kind::kActivationBits, 4.0};
+  EXPECT_FALSE(Recipe::preset("W4A4", Preset::kBest, alike).precision.has_value());
+  EXPECT_FALSE(Recipe::preset("W4A4", Preset::kFast, alike).needs_data());
   EXPECT_THROW(Recipe::preset("W4A8", Preset::kFast, inputs), Error);
   EXPECT_THROW(Recipe::preset("W4A16", Preset::kFast, inputs), Error);
   EXPECT_THROW(Recipe::preset("W6A6", Preset::kFast, target), Error);
@@ -274,6 +278,16 @@ TEST(RecipeTest, PresetsFitAndAskForDataOnlyWhereTheySay) {
     }
   }
   EXPECT_THROW(Recipe::preset("W5A5"), Error);
+}
+
+// These say of themselves that they are a preset in full.
+TEST(RecipeTest, FilesOfPresetsAreWhatPresetsDo) {
+  const auto same = [](const char* file, const Recipe& preset) {
+    const fs::path folder = fs::path(QVLM_SOURCE_DIR) / "configs" / "recipes";
+    EXPECT_EQ(recipe_to_json(Recipe::load(folder / file)).dump(), recipe_to_json(preset).dump());
+  };
+  same("qvlm-rotated-w4a4.yaml", Recipe::preset("W4A4", Preset::kBest));
+  same("mixed-w4a4.yaml", Recipe::preset("W4A4", Preset::kBalanced, PrecisionTarget{.value = 4.5}));
 }
 
 TEST(RecipeTest, ActivationsPerChannelAreStatic) {

@@ -107,7 +107,7 @@ TEST(AllocationTest, IsTheBestOfAllCombinations) {
                                                  random_block(2, random), random_block(1, random)};
     const std::vector<Sum> sums = all_sums(blocks);
     const Sum& some = sums[random.below(sums.size())];
-    // The least error of so many cost, and the fewest cost with it.
+    // The least error of at most this cost, and the least cost with it.
     Sum best{0, kInfinity};
     for (const Sum& sum : sums) {
       if (sum.cost > some.cost) continue;
@@ -118,7 +118,7 @@ TEST(AllocationTest, IsTheBestOfAllCombinations) {
     EXPECT_EQ(found.cost, best.cost);
     EXPECT_EQ(sum_of(blocks, found).error, found.error);
     EXPECT_EQ(sum_of(blocks, found).cost, found.cost);
-    // The fewest cost of so much error.
+    // The least cost of so much error.
     std::int64_t fewest = std::numeric_limits<std::int64_t>::max();
     for (const Sum& sum : sums) {
       if (sum.error <= some.error) fewest = std::min(fewest, sum.cost);
