@@ -5,8 +5,12 @@ from experiments.runs import ROOT, TEST
 from experiments.tables import table
 
 PRESETS = {"balanced": "searched + massive apart + gptq by gradient", "best": "each clip by kind"}
-FOUR = {"all of 4 bits": PRESETS["balanced"], "all of 4 bits, clips": PRESETS["best"], "balanced": "balanced", "best": "best"}  # at W4A4
-EIGHT = {"balanced": "smooth"}  # at W8A8
+# Where they are other methods, or more of them, than `balanced` above.
+OF_SETTING = {
+    "w3a3": PRESETS,
+    "w4a4": {"all of 4 bits": PRESETS["balanced"], "all of 4 bits, clips": PRESETS["best"], "balanced": "balanced", "best": "best"},
+    "w8a8": {"balanced": "smooth"},
+}
 SINGLE = ("smooth, searched", "awq", "rotate", "gptq")
 HARD = ("w4a4", "w3a3")  # where single methods and `best` are looked at
 
@@ -19,7 +23,7 @@ def report(runs, models, bits, seeds):
 
 def lines_of(runs, model, setting, seeds):
     hard = setting in HARD
-    presets = FOUR if setting == "w4a4" else PRESETS if hard else EIGHT if setting == "w8a8" else {"balanced": PRESETS["balanced"]}
+    presets = OF_SETTING.get(setting, {"balanced": PRESETS["balanced"]})
     methods = (ladder.BASE, *presets.values(), *(SINGLE if hard else ()))
     found = ladder.measure(runs, model, *ladder.bits_of(setting), seeds, methods)
     reference = runs.reference(model)

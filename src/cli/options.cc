@@ -113,44 +113,36 @@ void add_packed_cache(CLI::App* verb, std::string& file) {
            "keep the weights as the kernels want them in this file: later loads map it");
 }
 
-CLI::Validator target_check(PrecisionTarget::Kind kind, const char* expected) {
-  const NumberRange range = target_range(kind);
-  return number_between(range.low, range.high, expected);
-}
-
 // Mixed precision: one of four targets, with --scheme.
 void add_targets(CLI::App* verb, std::optional<PrecisionTarget>& target, CLI::Option* file) {
   using Kind = PrecisionTarget::Kind;
-  const auto add = [&](const char* name, Kind kind, const std::string& description) {
+  const auto add = [&](const char* name, Kind kind, const char* type, const char* expected,
+                       const std::string& description) {
+    const NumberRange range = target_range(kind);
     const auto choose = [&target, kind](const double& value) { target = {kind, value}; };
-    return verb->add_option_function<double>(name, choose, description)->excludes(file);
+    return verb->add_option_function<double>(name, choose, description)
+        ->excludes(file)
+        ->check(number_between(range.low, range.high, expected))
+        ->type_name(type);
   };
   CLI::Option* bits =
-      add("--target-bpw", Kind::kBitsPerWeight,
+      add("--target-bpw", Kind::kBitsPerWeight, "BITS", "a number from 1 to 32",
           "mixed precision: linears that need it get 8 bits, weights and activations, until the "
-          "decoder's take so many bits a weight, scales included; in place of W4A4's own mix")
-          ->check(target_check(Kind::kBitsPerWeight, "a number from 1 to 32"))
-          ->type_name("BITS");
+          "decoder's take so many bits a weight, scales included; in place of W4A4's own mix");
   const std::map<std::string, double> units = {{"B", 1.0}, {"KB", 1e3}, {"MB", 1e6}, {"GB", 1e9}};
   CLI::Option* size =
-      add("--target-size", Kind::kBytes,
+      add("--target-size", Kind::kBytes, "SIZE", "a number of bytes",
           "the same until all tensors of the result take so much: 4.2GB")
           ->transform(CLI::AsNumberWithUnit(units, static_cast<CLI::AsNumberWithUnit::Options>(
                                                        CLI::AsNumberWithUnit::CASE_INSENSITIVE |
-                                                       CLI::AsNumberWithUnit::UNIT_OPTIONAL)))
-          ->check(target_check(Kind::kBytes, "a number of bytes"))
-          ->type_name("SIZE");
+                                                       CLI::AsNumberWithUnit::UNIT_OPTIONAL)));
   CLI::Option* divergence =
-      add("--max-kl", Kind::kDivergence,
-          "the same until the answers' predicted KL to the float model is at most this")
-          ->check(target_check(Kind::kDivergence, "a number from 0"))
-          ->type_name("KL");
+      add("--max-kl", Kind::kDivergence, "KL", "a number from 0",
+          "the same until the answers' predicted KL to the float model is at most this");
   CLI::Option* activations =
-      add("--target-activation-bits", Kind::kActivationBits,
+      add("--target-activation-bits", Kind::kActivationBits, "BITS", "a number from 1 to 16",
           "8 bits for activations alone, until they have so many on average over the "
-          "multiplications; takes no bytes. W4A4 has 4.5 unless told otherwise, 4 is all alike")
-          ->check(target_check(Kind::kActivationBits, "a number from 1 to 16"))
-          ->type_name("BITS");
+          "multiplications; takes no bytes. W4A4 has 4.5 unless told otherwise, 4 is all alike");
   bits->excludes(size)->excludes(divergence)->excludes(activations);
   size->excludes(divergence)->excludes(activations);
   divergence->excludes(activations);

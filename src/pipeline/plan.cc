@@ -169,7 +169,7 @@ PrecisionChoice plan_precision(const Checkpoint& checkpoint,
                                const LinearSchemes& schemes,
                                QuantizePlan& plan) {
   PrecisionChoice choice = list_precision_units(checkpoint, recipe, linears, schemes);
-  const std::int64_t least = choice.other_bytes + choice.least_bytes();
+  const std::int64_t least = choice.other_bytes + choice.least_cost(PrecisionTarget::Kind::kBytes);
   std::int64_t most = choice.other_bytes;
   for (const PrecisionUnit& unit : choice.units)
     most += *std::ranges::max_element(unit.bytes);

@@ -45,10 +45,7 @@ void check_candidates(const PrecisionChoice& choice) {
 // Found before anything is measured.
 void check_target(const PrecisionChoice& choice) {
   if (choice.target.kind == PrecisionTarget::Kind::kDivergence) return;
-  const std::int64_t target = choice.budget();
-  std::int64_t least = 0;
-  for (const PrecisionUnit& unit : choice.units)
-    least += *std::ranges::min_element(unit.cost(choice.target.kind));
+  const std::int64_t least = choice.least_cost(choice.target.kind), target = choice.budget();
   if (choice.target.kind == PrecisionTarget::Kind::kActivationBits) {
     require(least <= target, ErrorKind::kInvalidArgument, "precision: the target is ",
             choice.target.value, " bits an activation, the smallest candidates have ",
@@ -71,11 +68,11 @@ std::int64_t PrecisionChoice::weights() const {
   return weights;
 }
 
-std::int64_t PrecisionChoice::least_bytes() const {
-  std::int64_t bytes = 0;
+std::int64_t PrecisionChoice::least_cost(PrecisionTarget::Kind kind) const {
+  std::int64_t least = 0;
   for (const PrecisionUnit& unit : units)
-    bytes += *std::ranges::min_element(unit.bytes);
-  return bytes;
+    least += *std::ranges::min_element(unit.cost(kind));
+  return least;
 }
 
 std::int64_t PrecisionChoice::budget() const {

@@ -35,8 +35,8 @@ struct PrecisionChoice {
   std::int64_t other_bytes = 0;  // of the result's tensors that no unit has
 
   std::int64_t weights() const;
-  // Of the units, were each of its smallest candidate.
-  std::int64_t least_bytes() const;
+  // Of the units, were each of the candidate with the least of it; see PrecisionUnit::cost().
+  std::int64_t least_cost(PrecisionTarget::Kind kind) const;
   // What the target leaves the units, as PrecisionUnit::cost() counts. REQUIRES: it is not a
   // divergence.
   std::int64_t budget() const;

@@ -223,8 +223,10 @@ TEST(RecipeTest, MistakesOfPrecisionAreNamed) {
   const std::string candidates = "candidates: [{weight: {bits: 8}}]";
   EXPECT_THAT(message_of(scheme + "precision: {target_bpw: 5}\n"),
               AllOf(HasSubstr("r.yaml:3"), HasSubstr("'candidates'")));
-  EXPECT_THAT(message_of(scheme + "precision: {" + candidates + "}\n"),
-              AllOf(HasSubstr("r.yaml:3"), HasSubstr("one of target_bpw, target_bytes")));
+  EXPECT_THAT(
+      message_of(scheme + "precision: {" + candidates + "}\n"),
+      AllOf(HasSubstr("r.yaml:3"),
+            HasSubstr("one of target_bpw, target_bytes, target_activation_bits and max_kl")));
   EXPECT_THAT(message_of(scheme + "precision: {" + candidates + ", target_bpw: 5, max_kl: 1}\n"),
               HasSubstr("one of target_bpw"));
   EXPECT_THAT(message_of(scheme + "precision: {" + candidates + ", max_kl: -1}\n"),
